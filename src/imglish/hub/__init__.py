@@ -1,0 +1,1 @@
+"""Weights: the embedded World model, local files and their loading."""

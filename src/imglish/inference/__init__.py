@@ -1,0 +1,1 @@
+"""Predictors: pictures and words in, plain Python out."""

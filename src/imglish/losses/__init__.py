@@ -1,0 +1,1 @@
+"""Criteria: predictions and targets to scalar loss terms."""

@@ -1,0 +1,43 @@
+"""Losses of question answering and captioning (parity FACTS, section 4)."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
+    """Binary cross entropy over answers: summed over them, averaged over questions.
+
+    Args:
+        logits: (B, num_answers).
+        answers: Soft scores in [0, 1], (B, num_answers).
+    """
+    return F.binary_cross_entropy_with_logits(logits.float(), answers) * logits.shape[1]
+
+
+def smoothed_word_loss(logits: Tensor, targets: Tensor, *, smoothing: float, keep_share: float = 1.0) -> Tensor:
+    """Kullback-Leibler divergence from smoothed one-hot targets, as the official captioning criterion.
+
+    It differs from smoothed cross entropy by a constant. The off-target mass is spread over V - 1 words.
+
+    Args:
+        logits: (M, V) at masked words.
+        targets: int64 (M,).
+        smoothing: Mass taken from the target, in [0, 1).
+        keep_share: Average only this share of smallest losses (the official "drop worst"); 1 keeps all.
+    """
+    num_words = logits.shape[1]
+    off = smoothing / (num_words - 1)
+    log_p = F.log_softmax(logits.float(), dim=-1)
+    at_target = log_p.gather(1, targets[:, None]).squeeze(1)
+    cross_entropy = -((1 - smoothing - off) * at_target + off * log_p.sum(dim=-1))
+    entropy = 0.0
+    if smoothing > 0:
+        entropy = -((1 - smoothing) * math.log(1 - smoothing) + smoothing * math.log(off))
+    losses = cross_entropy - entropy
+    if keep_share < 1.0:
+        losses = losses.topk(max(1, int(keep_share * len(losses))), largest=False).values
+    return losses.mean()

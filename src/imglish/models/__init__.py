@@ -1,0 +1,1 @@
+"""Architectures: configs, modules and two-way weight maps."""

@@ -1,0 +1,1 @@
+"""BEiT-3: the Multiway Transformer and its heads (arXiv 2208.10442)."""

@@ -1,0 +1,218 @@
+"""BEiT-3 with the heads of its uses (section 2.2 and figure 3; details in the parity FACTS, section 3).
+
+Shapes: B batch, T text tokens, C width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imglish.models.beit3.config import Beit3Config
+from imglish.models.beit3.encoder import Beit3Encoder
+from imglish.nn.attention import KeyValue
+from imglish.nn.init import init_linear
+from imglish.ops.attention import key_mask, merge_masks, prefix_causal_mask
+from imglish.structures.batches import IGNORE, MaskedBatch
+from imglish.structures.tokens import TokenLayout
+
+
+class MaskedLogits(NamedTuple):
+    """Predictions at hidden positions only, one row each, in row-major order of the batch.
+
+    image and pair_image (M, codebook_size); text and pair_text (M, V). M differs from field to field.
+    """
+
+    image: Tensor
+    text: Tensor
+    pair_image: Tensor
+    pair_text: Tensor
+
+
+class Beit3ForMaskedDataModeling(nn.Module):
+    """Predict hidden visual tokens and words of three streams (section 2.2)."""
+
+    def __init__(self, config: Beit3Config, *, codebook_size: int) -> None:
+        super().__init__()
+        self.encoder = Beit3Encoder(config)
+        self.image_head = nn.Linear(config.width, codebook_size)
+        self.text_head = nn.Linear(config.width, config.vocab_size)
+        init_linear(self.image_head, cut=1.0)
+        init_linear(self.text_head, cut=1.0)
+
+    def forward(self, batch: MaskedBatch) -> MaskedLogits:
+        """Encode each stream; one call, so that data parallelism sees one forward for one backward."""
+        images, texts, pairs = batch.images, batch.texts, batch.pairs
+        image = self.encoder(images.images, corruption=images.corruption).vision[:, 1:]
+        text = self.encoder(token_ids=texts.token_ids, padding=texts.padding).text
+        pair = self.encoder(
+            pairs.images, pairs.token_ids, padding=pairs.padding, corruption=pairs.corruption
+        )
+        return MaskedLogits(
+            image=self.image_head(image[images.corruption]),
+            text=self.text_head(text[texts.targets != IGNORE]),
+            pair_image=self.image_head(pair.vision[:, 1:][pairs.corruption]),
+            pair_text=self.text_head(pair.text[pairs.targets != IGNORE]),
+        )
+
+
+class Pooler(nn.Module):
+    """Class token to one vector: norm, linear, tanh."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.dense = nn.Linear(width, width)
+        init_linear(self, cut=1.0)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, N, C) to (B, C), reading the first."""
+        return torch.tanh(self.dense(self.norm(tokens[:, 0])))
+
+
+class AnswerHead(nn.Module):
+    """Two-layer classifier over answers: linear, norm, GELU, linear."""
+
+    def __init__(self, width: int, num_answers: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, 2 * width)
+        self.norm = nn.LayerNorm(2 * width)
+        self.output = nn.Linear(2 * width, num_answers)
+        init_linear(self, cut=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C) to logits (B, num_answers)."""
+        y: Tensor = self.output(F.gelu(self.norm(self.dense(x))))
+        return y
+
+
+class Beit3ForVqa(nn.Module):
+    """Fusion encoder: score a closed set of answers to a question about a picture."""
+
+    def __init__(self, config: Beit3Config, *, num_answers: int) -> None:
+        super().__init__()
+        self.encoder = Beit3Encoder(config)
+        self.pooler = Pooler(config.width)
+        self.head = AnswerHead(config.width, num_answers)
+
+    def forward(self, images: Tensor, token_ids: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Pictures (B, 3, H, W) and questions (B, T) to answer logits (B, num_answers)."""
+        tokens = self.encoder(images, token_ids, padding=padding).tokens
+        logits: Tensor = self.head(self.pooler(tokens))
+        return logits
+
+
+class DualFeatures(NamedTuple):
+    """Unit vectors of pictures and of texts, each (B, C), and the factor of their cosines."""
+
+    vision: Tensor
+    text: Tensor
+    scale: Tensor
+
+
+class Beit3ForRetrieval(nn.Module):
+    """Dual encoder: pictures and texts, each alone, as unit vectors of one space."""
+
+    def __init__(self, config: Beit3Config) -> None:
+        super().__init__()
+        self.encoder = Beit3Encoder(config)
+        self.vision_head = nn.Linear(config.width, config.width, bias=False)
+        self.text_head = nn.Linear(config.width, config.width, bias=False)
+        for head in (self.vision_head, self.text_head):
+            nn.init.trunc_normal_(head.weight, std=0.02, a=-0.02, b=0.02)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, images: Tensor, token_ids: Tensor, padding: Tensor | None = None) -> DualFeatures:
+        """Pictures (B, 3, H, W) and texts (B, T), each encoded alone."""
+        return DualFeatures(
+            self.encode_images(images), self.encode_texts(token_ids, padding), self.logit_scale.exp()
+        )
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) to unit vectors (B, C)."""
+        return F.normalize(self.vision_head(self.encoder(images).vision[:, 0]), dim=-1)
+
+    def encode_texts(self, token_ids: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Texts (B, T) to unit vectors (B, C)."""
+        return F.normalize(self.text_head(self.encoder(token_ids=token_ids, padding=padding).text[:, 0]), dim=-1)
+
+
+class CaptionMemory(NamedTuple):
+    """What cached generation remembers: keys and values by block, of the picture and the words so far."""
+
+    seen: list[KeyValue]
+    num_vision: int
+    num_words: int
+
+    def select(self, rows: Tensor) -> CaptionMemory:
+        """Keep the batch rows ``rows`` int64 (B',), in that order."""
+        return self._replace(seen=[memory.select(rows) for memory in self.seen])
+
+
+class Beit3ForCaptioning(nn.Module):
+    """Image-to-text generator: predict masked words that see the picture and the words before them."""
+
+    def __init__(self, config: Beit3Config) -> None:
+        super().__init__()
+        self.encoder = Beit3Encoder(config)
+        self.text_head = nn.Linear(config.width, config.vocab_size)
+        init_linear(self.text_head, cut=1.0)
+
+    def forward(self, images: Tensor, token_ids: Tensor, padding: Tensor, positions: Tensor) -> Tensor:
+        """Logits of masked words.
+
+        Args:
+            images: (B, 3, H, W).
+            token_ids: Caption with mask tokens, int64 (B, T).
+            padding: bool (B, T), True where padded.
+            positions: bool (B, T), True where a word is to be predicted.
+
+        Returns:
+            Logits (M, V), a row for each True of ``positions``.
+        """
+        x, layout, padding_all = self.encoder.embed(images, token_ids, padding=padding)
+        mask = merge_masks(
+            key_mask(padding_all) if padding_all is not None else None,
+            prefix_causal_mask(layout, x.device),
+        )
+        for block in self.encoder.blocks:
+            x = block(x, layout, mask)
+        text = self.encoder.normalise(x, layout)[:, layout.num_vision :]
+        logits: Tensor = self.text_head(text[positions])
+        return logits
+
+    def start(self, images: Tensor) -> CaptionMemory:
+        """Read pictures (B, 3, H, W) once; no word is written yet."""
+        x = self.encoder.vision_embedding(images)
+        layout = TokenLayout(num_vision=x.shape[1], num_text=0)
+        _, seen = self.encoder.extend(x, layout, past=None, mask=None)
+        return CaptionMemory(seen, num_vision=x.shape[1], num_words=0)
+
+    def step(self, memory: CaptionMemory, words: Tensor, mask_id: int) -> tuple[Tensor, CaptionMemory]:
+        """Write one word and predict the next.
+
+        The word and a mask token are fed together; the prediction is read at the mask, which is then
+        forgotten (parity FACTS, section 5).
+
+        Args:
+            memory: What was seen so far.
+            words: The words just written, int64 (B,), ``<s>`` first.
+            mask_id: Id of the mask token.
+
+        Returns:
+            Log-probabilities of the next word (B, V), and the memory with ``words`` in it.
+        """
+        token_ids = torch.stack([words, torch.full_like(words, mask_id)], dim=1)
+        x = self.encoder.text_embedding(token_ids, start=memory.num_words)
+        num_past = memory.num_vision + memory.num_words
+        allowed = torch.ones(2, num_past + 2, dtype=torch.bool, device=words.device)
+        allowed[0, -1] = False
+        layout = TokenLayout(num_vision=0, num_text=2)
+        y, seen = self.encoder.extend(x, layout, memory.seen, allowed)
+        log_probabilities = F.log_softmax(self.text_head(y[:, 1]).float(), dim=-1)
+        kept = [block.first(num_past + 1) for block in seen]
+        return log_probabilities, CaptionMemory(kept, memory.num_vision, memory.num_words + 1)

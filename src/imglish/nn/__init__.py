@@ -1,0 +1,1 @@
+"""Layers with keyword arguments, free of any task."""

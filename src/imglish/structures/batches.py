@@ -1,0 +1,129 @@
+"""One frozen dataclass for each kind of batch a task reads.
+
+Pictures are float32 (B, 3, H, W) in [-1, 1] (mean 0.5 and deviation 0.5 of [0, 1]), as BEiT-3 and
+VQ-KD expect. ``padding`` is True where padded. Text targets are -100 where there is nothing to predict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+IGNORE = -100  # the target value that cross entropy leaves out
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Base of all batches: tensors (or nested batches) in fields."""
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Return the same batch with every tensor on ``device``."""
+        moved: dict[str, object] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                moved[field.name] = value.to(device, non_blocking=non_blocking)
+            elif isinstance(value, Batch):
+                moved[field.name] = value.to(device, non_blocking=non_blocking)
+        return replace(self, **moved)  # type: ignore[arg-type]  # field names come from the class itself
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageBatch(Batch):
+    """Pictures alone: images (B, 3, H, W), sample_ids int64 (B,)."""
+
+    images: Tensor
+    sample_ids: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskedImages(Batch):
+    """Pictures with hidden patches: images (B, 3, H, W), corruption bool (B, N), True where hidden."""
+
+    images: Tensor
+    corruption: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskedText(Batch):
+    """Text with hidden tokens.
+
+    token_ids int64 (B, T) as the model sees them; padding bool (B, T); targets int64 (B, T), IGNORE
+    where nothing is to be predicted.
+    """
+
+    token_ids: Tensor
+    padding: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskedPairs(Batch):
+    """Image-text pairs with hidden patches and hidden tokens; fields as in MaskedImages, MaskedText."""
+
+    images: Tensor
+    corruption: Tensor
+    token_ids: Tensor
+    padding: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskedBatch(Batch):
+    """The three streams of masked data modelling in one batch (paper, section 2.2)."""
+
+    images: MaskedImages
+    texts: MaskedText
+    pairs: MaskedPairs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageTextBatch(Batch):
+    """Matching pairs: images (B, 3, H, W), token_ids and padding (B, T).
+
+    image_ids int64 (B,) says which picture each row is (several texts may share one).
+    """
+
+    images: Tensor
+    token_ids: Tensor
+    padding: Tensor
+    image_ids: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VqaBatch(Batch):
+    """Questions about pictures.
+
+    images (B, 3, H, W); token_ids and padding (B, T); answers float (B, num_answers), soft scores in
+    [0, 1]; question_types int64 (B,), -1 where the data names none; sample_ids int64 (B,).
+    """
+
+    images: Tensor
+    token_ids: Tensor
+    padding: Tensor
+    answers: Tensor
+    question_types: Tensor
+    sample_ids: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionBatch(Batch):
+    """Masked captions: images (B, 3, H, W); token_ids, padding, targets (B, T); image_ids int64 (B,)."""
+
+    images: Tensor
+    token_ids: Tensor
+    padding: Tensor
+    targets: Tensor
+    image_ids: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentationBatch(Batch):
+    """Pictures with class maps: images (B, 3, H, W); masks int64 (B, H, W), 255 = ignore; sample_ids (B,)."""
+
+    images: Tensor
+    masks: Tensor
+    sample_ids: Tensor

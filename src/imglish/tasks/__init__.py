@@ -1,0 +1,1 @@
+"""One flat file for each task: where model, loss, metric and batch meet."""

@@ -1,0 +1,42 @@
+"""Image captioning: masked fine-tuning with a prefix-causal mask (BEiT-3, section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+
+from imglish.losses.answers import smoothed_word_loss
+from imglish.metrics.token_accuracy import TokenAccuracy
+from imglish.models.beit3.heads import Beit3ForCaptioning
+from imglish.structures.batches import IGNORE, CaptionBatch
+from imglish.tasks.base import StepOutput, Task
+
+
+class CaptioningTask(Task):
+    """Predict hidden words of a caption from the picture and the words before them.
+
+    Args:
+        model: Image-to-text generator.
+        smoothing: Label smoothing (0.1 in paper and released recipe).
+        keep_share: Share of smallest word losses that count; 1 keeps all.
+    """
+
+    def __init__(self, model: Beit3ForCaptioning, *, smoothing: float = 0.1, keep_share: float = 1.0) -> None:
+        super().__init__()
+        self.model, self.smoothing, self.keep_share = model, smoothing, keep_share
+        self.metrics = TokenAccuracy(("caption",))
+
+    def training_step(self, batch: CaptionBatch) -> StepOutput:
+        """Smoothed divergence at hidden words."""
+        hidden = batch.targets != IGNORE
+        logits = self.model(batch.images, batch.token_ids, batch.padding, hidden)
+        targets = batch.targets[hidden]
+        loss = smoothed_word_loss(logits, targets, smoothing=self.smoothing, keep_share=self.keep_share)
+        accuracy = (logits.detach().argmax(dim=1) == targets).float().mean()
+        return StepOutput(loss, {"loss": loss.detach(), "accuracy": accuracy})
+
+    @torch.no_grad()
+    def evaluation_step(self, batch: CaptionBatch) -> None:
+        """Count hidden words that are found; captions themselves are scored after beam search."""
+        hidden = batch.targets != IGNORE
+        logits = self.model(batch.images, batch.token_ids, batch.padding, hidden)
+        self.metrics.update("caption", logits.argmax(dim=1), batch.targets[hidden])
