@@ -1,0 +1,1 @@
+"""Trees of frozen dataclasses as YAML and as dotted settings."""

@@ -1,0 +1,1 @@
+"""The text tokenizer: SentencePiece with the id layout of the official models."""
