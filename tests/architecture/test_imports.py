@@ -39,9 +39,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "structures", "config", "text", "ops", "nn", "losses", "models", "data", "metrics", "decoding",
         "tasks", "train", "evaluation", "hub", "inference",
     },
-    # The shell calls recipes, inference and serving; besides, `world` calls the World's writer, `doctor` asks
-    # the lower packages what they would choose on this machine, and configs are shown as YAML.
-    "cli": {"recipes", "inference", "serving", "config", "data.world", "ops", "train.precision", "hub"},
+    # The shell calls recipes, inference and serving; besides, `world` calls the World's writer, `train` reads
+    # configs from files, and `doctor` asks the lower packages what they would choose on this machine.
+    "cli": {
+        "recipes", "inference", "serving", "config", "data.world", "train.precision", "evaluation.machine",
+        "evaluation.results", "ops", "hub",
+    },
 }  # fmt: skip
 
 # A family of models stands alone, except that these build on those.

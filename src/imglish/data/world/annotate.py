@@ -1,4 +1,4 @@
-"""Boxes, masks, semantic map and panoptic segments of a scene, from its geometry and never from its pixels."""
+"""Boxes, masks, semantic map and panoptic segments of a scene, from its geometry, never its pixels."""
 
 from __future__ import annotations
 

@@ -1,113 +1,156 @@
-"""What people would say of a scene: captions, their hard negatives, and how to read them back."""
+"""Captions of a scene: five wordings, each true of the scene graph and naming every thing exactly once."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
-from imglish.data.world.scene import COLOURS, SHAPES, Scene, Thing
+from imglish.data.world import grammar
+from imglish.data.world.scene import COLOURS, HELD_OUT, SHAPES, Scene, Thing
 
-_KINDS = {"shape": SHAPES, "colour": tuple(COLOURS)}
-_COLOUR_PATTERN = "|".join(COLOURS)
-_SHAPE_PATTERN = "|".join(SHAPES)
+# With more things than this a caption of sizes or places would not end.
+_MOST_WITH_DETAIL = 3
 
 
 def captions(scene: Scene) -> tuple[str, ...]:
-    """Five captions of different wording.
+    """Five captions: a list, one with sizes, one with relations, one with a count, one with places.
 
-    Each names every thing once, in an order of its own. The first three tell colour and shape (with sizes,
-    places, or the background); the fourth says it in passing, the fifth tells the shapes alone, as short
-    captions on the web do.
+    The order of mention is drawn anew for each. Every thing is named once, with colour and shape, so that a
+    hidden word can not be copied from another mention.
     """
     rng = np.random.default_rng([scene.seed, 2])
-    orders = [[scene.things[i] for i in rng.permutation(len(scene.things))] for _ in range(5)]
-    return (
-        f"{_listed([_phrase(t, size=True) for t in orders[0]])} on the {_ground(scene)}",
-        _with_places(orders[1], scene),
-        f"{_background(scene)} with {_listed([_phrase(t) for t in orders[2]])}",
-        f"a picture of {_listed([_phrase(t) for t in orders[3]])}",
-        _listed([_article(t.shape) for t in orders[4]]),
+    wordings: tuple[Callable[[Scene, list[Thing], np.random.Generator], str], ...]
+    wordings = (_listing, _with_sizes, _with_relations, _with_count, _with_places)
+    return tuple(
+        wording(scene, [scene.things[i] for i in rng.permutation(len(scene.things))], rng)
+        for wording in wordings
     )
 
 
-def named_things(caption: str) -> list[tuple[str | None, str]]:
-    """Read a caption back: (colour, shape) of each thing it names; colour None where it tells none."""
-    found = re.findall(rf"\b(?:({_COLOUR_PATTERN}) )?({_SHAPE_PATTERN})s?\b", caption)
-    return [(colour or None, shape) for colour, shape in found]
-
-
-def swapped_caption(caption: str, scene: Scene, kind: str, rng: np.random.Generator) -> str | None:
-    """Make a caption false by exchanging one word.
+def swapped_caption(
+    scene: Scene, rng: np.random.Generator, kind: Literal["shape", "colour"], caption: str | None = None
+) -> str:
+    """A caption that differs from a true one in exactly one word and is false of the scene.
 
     Args:
-        caption: A true caption of the scene.
-        scene: What is really there; no thing of it has the word that is put in.
-        kind: "shape" or "colour".
-        rng: Source of the draw.
+        scene: The scene.
+        rng: Chooses the caption, the thing and the false word.
+        kind: Which word of the thing's name to change.
+        caption: The true caption to change; one of ``captions(scene)`` by default.
 
     Returns:
-        The caption with one word changed, or None where it has no word of that kind.
+        The caption with one colour or shape replaced such that no thing of the scene has that colour and
+        shape. Outside the compositional split the new name is not of HELD_OUT.
     """
-    words = _KINDS[kind]
-    places = [match for match in re.finditer(r"\b[a-z]+\b", caption) if match.group() in words]
-    if not places:
-        return None
-    place = places[int(rng.integers(len(places)))]
-    true = {thing.shape if kind == "shape" else thing.colour for thing in scene.things}
-    false = [word for word in words if word not in true]
-    word = false[int(rng.integers(len(false)))]
-    swapped = f"{caption[: place.start()]}{word}{caption[place.end() :]}"
-    return re.sub(r"\ban?(?= (\w))", lambda m: "an" if m.group(1) in "aeiou" else "a", swapped)
+    if caption is None:
+        choices = captions(scene)
+        caption = choices[int(rng.integers(len(choices)))]
+    named = grammar.named_things(caption)
+    colour, shape = named[int(rng.integers(len(named)))]
+    if kind == "colour":
+        others = [(other, shape) for other in COLOURS if other != colour]
+    else:
+        others = [(colour, other) for other in SHAPES if other != shape]
+    present = {(thing.colour, thing.shape) for thing in scene.things}
+    barred = present if scene.split == "compositional" else present | HELD_OUT
+    allowed = [other for other in others if other not in barred]
+    new_colour, new_shape = allowed[int(rng.integers(len(allowed)))]
+    before, after = caption.split(f"{colour} {shape}")
+    new_name = f"{new_colour} {new_shape}"
+    # The article follows the word it stands before; that is spelling, not a second change.
+    before, articles = re.subn(r"\ban? $", "", before)
+    return f"{before}{grammar.with_article(new_name) if articles else new_name}{after}"
 
 
-def _phrase(thing: Thing, *, size: bool = False) -> str:
-    return _article(f"{thing.size} {thing.colour} {thing.shape}" if size else f"{thing.colour} {thing.shape}")
+def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    return options[int(rng.integers(len(options)))]
 
 
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+def _plain(thing: Thing) -> str:
+    return grammar.with_article(grammar.name(thing))
 
 
-def _listed(parts: Sequence[str]) -> str:
-    if len(parts) == 1:
-        return parts[0]
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+def _sized(thing: Thing) -> str:
+    return grammar.with_article(f"{thing.size} {grammar.name(thing)}")
 
 
-def _ground(scene: Scene) -> str:
-    return scene.regions[-1].stuff
+def _listing(scene: Scene, things: list[Thing], rng: np.random.Generator) -> str:
+    names, behind = grammar.join([_plain(thing) for thing in things]), grammar.background(scene)
+    return _pick(
+        rng,
+        (
+            f"{names} in front of {behind}",
+            f"a picture of {names} with {behind} behind",
+            f"{behind} with {names}",
+        ),
+    )
 
 
-def _background(scene: Scene) -> str:
-    stuffs = [region.stuff for region in scene.regions]
-    return stuffs[0] if len(stuffs) == 1 else f"{' above '.join(stuffs)}"
+def _with_sizes(scene: Scene, things: list[Thing], rng: np.random.Generator) -> str:
+    names = [_sized(thing) if len(things) <= _MOST_WITH_DETAIL else _plain(thing) for thing in things]
+    if len(names) == 1:
+        return _pick(rng, (f"just {names[0]}", f"a picture of {names[0]}", f"{names[0]} and nothing else"))
+    rest = grammar.join(names[1:])
+    return _pick(rng, (f"{names[0]} together with {rest}", f"you can see {grammar.join(names)}"))
 
 
-def _with_places(things: Sequence[Thing], scene: Scene) -> str:
-    """Say of the first thing where it is; of two or more, how the first two lie to each other."""
+def _with_relations(scene: Scene, things: list[Thing], rng: np.random.Generator) -> str:
+    """A chain in which each thing is related to the one before it."""
     if len(things) == 1:
-        return f"{_phrase(things[0])} {place_in_picture(things[0], scene.picture_size)} of the picture"
-    first, second, *rest = things
-    said = f"{_phrase(first)} {relation(first, second)} {_phrase(second)}"
-    return f"{said}, and {_listed([_phrase(t) for t in rest])}" if rest else said
+        return f"{_plain(things[0])} {_corner(scene, things[0])}"
+    words = _plain(things[0])
+    for before, thing in pairwise(things):
+        relation = grammar.main_relation(scene, before, thing)
+        if relation is None:
+            words += f" close to {_plain(thing)}"
+        elif relation in ("left of", "right of"):
+            words += f" to the {relation} {_plain(thing)}"
+        else:
+            words += f" {relation} {_plain(thing)}"
+        if thing is not things[-1]:
+            words += ", which is"
+    return words
 
 
-def place_in_picture(thing: Thing, picture_size: int) -> str:
-    """Where a thing is: on the left, on the right, at the top, at the bottom or in the middle."""
-    y, x = (coordinate / picture_size - 0.5 for coordinate in thing.centre)
-    if max(abs(x), abs(y)) < 0.12:
-        return "in the middle"
-    if abs(x) >= abs(y):
-        return "on the left" if x < 0 else "on the right"
-    return "at the top" if y < 0 else "at the bottom"
+def _with_count(scene: Scene, things: list[Thing], rng: np.random.Generator) -> str:
+    names, count = grammar.join([_plain(thing) for thing in things]), grammar.count_words(len(things))
+    verb = "is" if len(things) == 1 else "are"
+    behind = grammar.background(scene)
+    return _pick(
+        rng,
+        (
+            f"there {verb} {count}: {names}",
+            f"{count} on a background of {behind}: {names}",
+            f"the picture shows {count}, {names}",
+        ),
+    )
 
 
-def relation(first: Thing, second: Thing) -> str:
-    """How the first thing lies to the second, along the axis that parts them most."""
-    down = first.centre[0] - second.centre[0]
-    right = first.centre[1] - second.centre[1]
-    if abs(right) >= abs(down):
-        return "left of" if right < 0 else "right of"
-    return "above" if down < 0 else "below"
+def _with_places(scene: Scene, things: list[Thing], rng: np.random.Generator) -> str:
+    """Things grouped by the stuff they stand on, so that each stuff is named once."""
+    groups: dict[str, list[str]] = {}
+    astride: list[str] = []
+    for thing in things:
+        stuff = grammar.ground(scene, thing)
+        name = _sized(thing) if len(things) == 1 else _plain(thing)
+        (astride if stuff is None else groups.setdefault(grammar.place(stuff), [])).append(name)
+    parts = [f"{grammar.join(names)} {where}" for where, names in groups.items()]
+    if not parts:
+        return f"{grammar.join(astride)} {_pick(rng, ('in view', 'on show'))}"
+    words = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + f", and {parts[-1]}"
+    if astride:
+        return f"{words}, with {grammar.join(astride)}"
+    return _pick(rng, (words, f"we see {words}"))
+
+
+def _corner(scene: Scene, thing: Thing) -> str:
+    """Which of nine fields of the picture holds the centre."""
+    rows, columns = ("top", "", "bottom"), ("left", "", "right")
+    row = rows[min(int(3 * thing.centre[0] / scene.picture_size), 2)]
+    column = columns[min(int(3 * thing.centre[1] / scene.picture_size), 2)]
+    field = " ".join(word for word in (row, column) if word)
+    return f"at the {field} of the picture" if field else "in the middle of the picture"

@@ -23,7 +23,8 @@ _STUFF_COLOURS = {
 _DARK_INK, _LIGHT_INK = (18, 20, 30), (250, 248, 240)
 # Things darker than this get the light outline. Weights of the channels as in ITU-R BT.601.
 _DARK_THING = 80.0
-_OUTLINE = 1.5  # pixels on the 64 x 64 canvas
+_OUTLINE = 1.5  # pixels on the 64 x 64 canvas, but never more than the next share of the radius
+_OUTLINE_SHARE = 0.15
 _SHADE = 0.10  # brightness a thing gains at its top left corner and loses at its bottom right one
 
 
@@ -71,12 +72,12 @@ def _texture(stuff: str, size: int, rng: np.random.Generator) -> Field:
     if stuff == "grass":
         return _soft(rng, size, 16, 64) * 14 + _soft(rng, size, 4, 4) * 6
     if stuff == "water":
-        return _wave(y / 7 + _soft(rng, size, 4, 5)) * 14
+        return _wave(y / np.float32(7) + _soft(rng, size, 4, 5)) * 14
     if stuff == "sand":
         return _soft(rng, size, 6, 4) * 8 + _soft(rng, size, 48, 48) * 6
     if stuff == "road":
         return _soft(rng, size, 32, 32) * 12
-    course = np.floor(y / 8)
+    course = np.floor(y / np.float32(8))
     joint = np.minimum(np.abs(y - course * 8), np.abs((x + course % 2 * 6) % 12))
     return np.where(joint < 1, np.float32(-22), _soft(rng, size, 8, 6) * 8)
 
@@ -99,7 +100,8 @@ def _stretch(size: int, cells: int) -> tuple[NDArray[np.int64], Field]:
 
 def _wave(phase: Field) -> Field:
     """A triangle wave of period 1 between -1 and 1."""
-    return np.abs(phase - np.floor(phase) - np.float32(0.5)) * 4 - 1
+    wave: Field = np.abs(phase - np.floor(phase) - np.float32(0.5)) * 4 - 1
+    return wave
 
 
 def _paint_thing(canvas: Field, thing: Thing, size: int) -> None:
@@ -108,7 +110,7 @@ def _paint_thing(canvas: Field, thing: Thing, size: int) -> None:
     dark = float(colour @ np.array([0.299, 0.587, 0.114], dtype=np.float32)) < _DARK_THING
     ink = np.array(_LIGHT_INK if dark else _DARK_INK, dtype=np.float32)
     distance = window.distance(thing.shape)
-    inked = distance + np.float32(_OUTLINE * size / 64)
+    inked = distance + np.float32(min(_OUTLINE * size / 64, _OUTLINE_SHARE * thing.radius))
     mark = window.mark_distance(thing.shape)
     if mark is not None:
         inked = np.maximum(inked, -mark)

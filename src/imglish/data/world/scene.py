@@ -7,6 +7,7 @@ so that the same scene can be had at any picture size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -34,6 +35,7 @@ HELD_OUT: frozenset[tuple[str, str]] = frozenset(
 )
 
 _CANVAS = 64
+_TRIES = 12  # placements tried before other sizes are drawn
 _GROUNDS = ("grass", "water", "sand", "road")
 
 
@@ -141,7 +143,7 @@ _LEVELS = {
     "easy": _Level(
         most_things=3,
         radius={"small": (8.5, 9.5), "medium": (12.0, 13.0), "large": (15.5, 16.5)},
-        box_share=0.56,
+        box_share=0.60,
         box_overlap=0.12,
         visible=0.72,
         overhang=-0.04,
@@ -181,8 +183,7 @@ def draw_scene(config: WorldConfig, split: str, index: int) -> Scene:
     seed = int(rng.integers(2**62))
     names = _draw_names(rng, int(rng.integers(1, level.most_things + 1)), split)
     regions = _draw_regions(rng)
-    sizes = [SIZES[i] for i in rng.integers(len(SIZES), size=len(names))]
-    things = _place(rng, level, names, sizes, regions)
+    things = _place(rng, level, names, regions)
     light, slant = rng.uniform(-1, 1, size=2)
     scale = config.picture_size / _CANVAS
     return Scene(
@@ -191,7 +192,8 @@ def draw_scene(config: WorldConfig, split: str, index: int) -> Scene:
         seed=seed,
         picture_size=config.picture_size,
         regions=tuple(
-            Region(stuff=region.stuff, left=region.left * scale, right=region.right * scale) for region in regions
+            Region(stuff=region.stuff, left=region.left * scale, right=region.right * scale)
+            for region in regions
         ),
         things=tuple(
             Thing(
@@ -219,9 +221,9 @@ def _draw_names(rng: np.random.Generator, count: int, split: str) -> list[tuple[
     while len(names) < count:
         colour, shape = colours[int(rng.integers(len(colours)))], SHAPES[int(rng.integers(len(SHAPES)))]
         echo = rng.random()
-        if names and echo < 0.2:
+        if names and echo < 0.15:
             colour = names[-1][0]
-        elif names and echo < 0.4:
+        elif names and echo < 0.3:
             shape = names[-1][1]
         if (colour, shape) not in names and (colour, shape) not in HELD_OUT:
             names.append((colour, shape))
@@ -246,14 +248,15 @@ def _draw_regions(rng: np.random.Generator) -> list[Region]:
 
 
 def _place(
-    rng: np.random.Generator, level: _Level, names: list[tuple[str, str]], sizes: list[str], regions: list[Region]
+    rng: np.random.Generator, level: _Level, names: list[tuple[str, str]], regions: list[Region]
 ) -> list[Thing]:
-    """Find places that keep every thing and region visible; where none are found, make the largest smaller."""
-    attempt = 0
+    """Draw sizes and places until every thing and region can be seen; the names and regions stay as given."""
     while True:
+        sizes = [SIZES[i] for i in rng.integers(len(SIZES), size=len(names))]
         radii = [float(rng.uniform(*level.radius[size])) for size in sizes]
-        fits = sum((2 * radius) ** 2 for radius in radii) <= level.box_share * _CANVAS**2
-        if fits:
+        if sum((2 * radius) ** 2 for radius in radii) > level.box_share * _CANVAS**2:
+            continue
+        for _ in range(_TRIES):
             centres = _draw_centres(rng, level, radii)
             things = [
                 Thing(shape=shape, colour=colour, size=size, centre=centre, radius=radius)
@@ -261,11 +264,6 @@ def _place(
             ]
             if len(things) == len(names) and _all_visible(things, level.visible, regions):
                 return things
-        attempt += 1
-        if not fits or attempt % 20 == 0:
-            rank = [SIZES.index(size) for size in sizes]
-            largest = int(rng.permutation(len(rank))[0]) if len(set(rank)) == 1 else rank.index(max(rank))
-            sizes = [*sizes[:largest], SIZES[max(rank[largest] - 1, 0)], *sizes[largest + 1 :]]
 
 
 def _draw_centres(rng: np.random.Generator, level: _Level, radii: list[float]) -> list[tuple[float, float]]:
@@ -300,6 +298,4 @@ def _all_visible(things: list[Thing], share: float, regions: list[Region]) -> bo
         covered[window.rows, window.columns] |= silhouette
     free_rows = _CANVAS - covered.sum(axis=1)
     tops = [int((region.left + region.right) / 2) for region in regions] + [_CANVAS]
-    return all(
-        int(free_rows[top:bottom].sum()) >= _CANVAS**2 / 20 for top, bottom in zip(tops, tops[1:], strict=False)
-    )
+    return all(int(free_rows[top:bottom].sum()) >= _CANVAS**2 / 20 for top, bottom in pairwise(tops))

@@ -7,7 +7,6 @@ edge and a bound elsewhere, which is all that anti-aliasing and outlines need.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,12 +20,15 @@ _EDGE_PIXELS = 1.0
 
 
 def _disc(x: Field, y: Field, centre_x: float, centre_y: float, radius: float) -> Field:
-    return np.sqrt((x - centre_x) ** 2 + (y - centre_y) ** 2) - np.float32(radius)
+    across, down = x - np.float32(centre_x), y - np.float32(centre_y)
+    distance: Field = np.sqrt(across * across + down * down) - np.float32(radius)
+    return distance
 
 
 def _box(x: Field, y: Field, left: float, top: float, right: float, bottom: float) -> Field:
     across = np.abs(x - (left + right) / 2) - (right - left) / 2
-    return np.maximum(across, np.abs(y - (top + bottom) / 2) - (bottom - top) / 2)
+    distance: Field = np.maximum(across, np.abs(y - (top + bottom) / 2) - (bottom - top) / 2)
+    return distance
 
 
 def _convex(x: Field, y: Field, vertices: Vertices) -> Field:
@@ -54,18 +56,22 @@ def _triangle(x: Field, y: Field) -> Field:
 
 
 def _star(x: Field, y: Field) -> Field:
-    # A pentagram is where at least four of the five half-planes through its long edges agree.
-    turns = [2 * math.pi * i / 5 for i in range(5)]
-    inner = 1.05 * math.cos(2 * math.pi / 5)  # distance of the long edges from the centre
-    edges = np.stack([x * math.sin(turn) + (y - 0.06) * math.cos(turn) - inner for turn in turns])
-    return np.partition(edges, 3, axis=0)[3].astype(np.float32)
+    # Five-fold symmetry: reflect the point into one half of the upper arm, where the star is a half-plane.
+    x, up = np.abs(x), np.float32(0.1) - y
+    for mirror_x, mirror_up in ((0.809017, -0.587785), (-0.809017, -0.587785)):
+        beyond: Field = 2 * np.maximum(x * mirror_x + up * mirror_up, np.float32(0))
+        x, up = x - beyond * mirror_x, up - beyond * mirror_up
+    tip, notch_x, notch_up = 1.05, 0.293893, 0.404508
+    length = ((tip - notch_up) ** 2 + notch_x**2) ** 0.5
+    distance: Field = np.abs(x) * ((tip - notch_up) / length) + (up - tip) * (notch_x / length)
+    return distance
 
 
 def _heart(x: Field, y: Field) -> Field:
     x = np.abs(x)
-    lobe = _disc(x, y, 0.46, -0.38, 0.54)
-    point = _convex(x, y, ((-0.4, -0.5), (0.4, -0.72), (0.93, -0.11), (0.0, 1.0), (-0.4, 1.0)))
-    return np.minimum(lobe, np.maximum(point, -y - x * 1.2 - 0.26))
+    # The right lobe, and the wedge below it whose side touches the lobe at (0.89, -0.106).
+    wedge = _convex(x, y, ((-0.4, -0.42), (0.5, -0.42), (0.8896, -0.1064), (0.0, 1.0), (-0.4, 1.0)))
+    return np.minimum(_disc(x, y, 0.5, -0.42, 0.5), wedge)
 
 
 def _cross(x: Field, y: Field) -> Field:
@@ -73,11 +79,12 @@ def _cross(x: Field, y: Field) -> Field:
 
 
 def _ring(x: Field, y: Field) -> Field:
-    return np.abs(_disc(x, y, 0.0, 0.0, 0.73)) - np.float32(0.27)
+    distance: Field = np.abs(_disc(x, y, 0.0, 0.0, 0.73)) - np.float32(0.27)
+    return distance
 
 
 def _moon(x: Field, y: Field) -> Field:
-    return np.maximum(_disc(x, y, 0.16, 0.0, 1.0), -_disc(x, y, 0.72, -0.12, 0.76))
+    return np.maximum(_disc(x, y, 0.12, 0.0, 1.0), -_disc(x, y, 0.72, -0.1, 0.72))
 
 
 def _tree(x: Field, y: Field) -> Field:
@@ -93,9 +100,9 @@ def _house(x: Field, y: Field) -> Field:
 
 
 def _fish(x: Field, y: Field) -> Field:
-    body = np.maximum(_disc(x, y, -0.22, 0.42, 1.08), _disc(x, y, -0.22, -0.42, 1.08))
-    tail = np.maximum(np.abs(y) - x * 0.95 + 0.18, x - np.float32(1.0)) * np.float32(0.8)
-    return np.minimum(np.maximum(body, -x - 1.0), np.maximum(tail, 0.3 - x))
+    body = np.maximum(_disc(x, y, -0.1, 0.2025, 0.9225), _disc(x, y, -0.1, -0.2025, 0.9225))
+    tail = _convex(x, y, ((0.25, 0.0), (1.0, -0.8), (1.0, 0.8)))
+    return np.minimum(body, tail)
 
 
 def _arrow(x: Field, y: Field) -> Field:

@@ -1,0 +1,148 @@
+"""The command ``imglish``: finds the sub-command, runs it, and turns errors into one line and an exit code.
+
+Exit codes: 0 done, 1 an error the user can mend, 2 a mistake in the command line, 130 interrupted.
+Nothing heavy is imported before a sub-command is known, so that ``imglish --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from imglish.cli.usage import UsageError, did_you_mean
+from imglish.errors import ImglishError
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """One sub-command.
+
+    Args:
+        summary: What it does, for the help.
+        run: Imports what it needs and does it, given the arguments after its name.
+        interrupted: What to tell somebody who stopped it.
+    """
+
+    summary: str
+    run: Callable[[Sequence[str]], None]
+    interrupted: str = "nothing is left half written"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments after the program's name; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0 if arguments else MISUSED
+    if arguments[0] == "--version":
+        from imglish import __version__
+
+        print(f"imglish {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        return _fail(
+            f"there is no {what} {name!r}{did_you_mean(name, COMMANDS) or '; see imglish --help'}", MISUSED
+        )
+    command = COMMANDS[name]
+    try:
+        command.run(rest)
+    except UsageError as error:
+        return _fail(str(error), MISUSED)
+    except ImglishError as error:
+        return _fail(str(error), FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}", FAILED)
+    except SystemExit as stop:  # the argument parser has said what is wrong
+        return stop.code if isinstance(stop.code, int) else FAILED
+    except KeyboardInterrupt:
+        print(f"\nimglish: interrupted; {command.interrupted}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def help_text() -> str:
+    """The overview of all commands."""
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items())
+    return (
+        "imglish: BEiT-3 and ViT-Adapter, from pretraining to every task\n\n"
+        f"usage: imglish COMMAND [OPTIONS]\n\n{lines}\n\n"
+        "imglish COMMAND --help lists a command's options. New here? Run imglish demo."
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"imglish: error: {message}", file=sys.stderr)
+    return code
+
+
+def _demo(arguments: Sequence[str]) -> None:
+    from imglish.cli.demo import run
+
+    run(arguments)
+
+
+def _world(arguments: Sequence[str]) -> None:
+    from imglish.cli.world import run
+
+    run(arguments)
+
+
+def _train(arguments: Sequence[str]) -> None:
+    from imglish.cli.train import run
+
+    run(arguments)
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+    from imglish.cli.evaluate import run
+
+    run(arguments)
+
+
+def _predict(arguments: Sequence[str]) -> None:
+    from imglish.cli.predict import run
+
+    run(arguments)
+
+
+def _doctor(arguments: Sequence[str]) -> None:
+    from imglish.cli.doctor import run
+
+    run(arguments)
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        summary="see the whole method work on drawn pictures, and get a report (8 minutes, no GPU)",
+        run=_demo,
+        interrupted="the same command goes on where it stopped",
+    ),
+    "world": Command(
+        summary="draw a data set with captions, questions, boxes and masks, in the published formats",
+        run=_world,
+        interrupted="the same command draws what is missing",
+    ),
+    "train": Command(
+        summary="train a recipe",
+        run=_train,
+        interrupted="the same command with --resume goes on from the last checkpoint",
+    ),
+    "evaluate": Command(summary="score a trained recipe on its validation data", run=_evaluate),
+    "predict": Command(summary="caption, ask about, search or segment your own pictures", run=_predict),
+    "doctor": Command(summary="say what this machine has and what imglish would use, and why", run=_doctor),
+}

@@ -1,0 +1,1 @@
+"""Readers of published data layouts: files to frozen, typed, undecoded records."""

@@ -1,0 +1,164 @@
+"""Typed access to json files, with errors that name the file and the place in it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, NoReturn, TypeGuard
+
+from imglish.errors import DataFormatError
+
+
+class _Source(NamedTuple):
+    path: Path
+    layout: str
+
+
+class Entry:
+    """One json object; its accessors raise DataFormatError naming the file, the place and the key."""
+
+    __slots__ = ("_index", "_name", "_parent", "_source", "_values")
+
+    def __init__(
+        self, source: _Source, values: object, parent: Entry | None = None, name: str = "", index: int = 0
+    ) -> None:
+        self._source, self._parent, self._name, self._index = source, parent, name, index
+        self._values: dict[str, object] = {}
+        if not isinstance(values, dict):
+            self.fail(f"is {_describe(values)}, not an object")
+        self._values = values
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def fail(self, problem: str) -> NoReturn:
+        """Raise a DataFormatError; ``problem`` continues a sentence that begins with this object's place."""
+        raise DataFormatError(
+            f"{self._source.path}: {self._place()} {problem}; expected {self._source.layout}: "
+            "check that this is the file you mean, or get it again"
+        )
+
+    def text(self, key: str) -> str:
+        """The string at ``key``."""
+        value = self._get(key)
+        if not isinstance(value, str):
+            self._wrong(key, value, "a string")
+        return value
+
+    def integer(self, key: str) -> int:
+        """The whole number at ``key``."""
+        value = self._get(key)
+        if type(value) is not int:  # a json true would pass isinstance
+            self._wrong(key, value, "a whole number")
+        return value
+
+    def number(self, key: str) -> float:
+        """The finite number at ``key``."""
+        value = self._get(key)
+        if not _is_number(value):
+            self._wrong(key, value, "a number")
+        return float(value)
+
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        """The list of ``count`` finite numbers at ``key``."""
+        values = self._list(key)
+        if len(values) != count or not all(map(_is_number, values)):
+            self._wrong(key, values, f"a list of {count} numbers")
+        return tuple(float(value) for value in values if _is_number(value))
+
+    def entry(self, key: str) -> Entry:
+        """The object at ``key``."""
+        return Entry(self._source, self._get(key), self, key, -1)
+
+    def entries(self, key: str) -> Iterator[Entry]:
+        """The objects of the list at ``key``."""
+        for index, values in enumerate(self._list(key)):
+            yield Entry(self._source, values, self, key, index)
+
+    def raw(self, key: str) -> object:
+        """The unchecked value at ``key``."""
+        return self._get(key)
+
+    def _get(self, key: str) -> object:
+        try:
+            return self._values[key]
+        except KeyError:
+            self.fail(f"has no key {key!r}")
+
+    def _list(self, key: str) -> list[object]:
+        values = self._get(key)
+        if not isinstance(values, list):
+            self._wrong(key, values, "a list")
+        return values
+
+    def _wrong(self, key: str, value: object, expected: str) -> NoReturn:
+        self.fail(f"has {_describe(value)} at key {key!r}, not {expected}")
+
+    def _place(self) -> str:
+        if self._parent is None:
+            return self._name
+        place = self._name if self._index < 0 else f"{self._name}[{self._index}]"
+        return place if self._parent._parent is None else f"{self._parent._place()}.{place}"
+
+
+def load_json(path: Path, layout: str) -> Entry:
+    """Read a json file whose top level is an object.
+
+    Args:
+        path: The file.
+        layout: What it should be, in words for error messages, such as "COCO captions json".
+
+    Raises:
+        DataFormatError: The file is missing, cut short, not json or not an object.
+    """
+    source = _Source(path, layout)
+    return Entry(source, _parse(source, _read(source), 0), None, "the file")
+
+
+def load_json_lines(path: Path, layout: str) -> Iterator[Entry]:
+    """Read a file with one json object a line; blank lines are passed over. Errors as in `load_json`."""
+    source = _Source(path, layout)
+    for number, line in enumerate(_read(source).splitlines(), start=1):
+        if line.strip():
+            yield Entry(source, _parse(source, line, number), None, f"line {number}")
+
+
+def _read(source: _Source) -> bytes:
+    try:
+        return source.path.read_bytes()
+    except FileNotFoundError:
+        raise DataFormatError(
+            f"{source.path}: no such file; expected {source.layout}: check the path"
+        ) from None
+    except OSError as error:
+        raise DataFormatError(
+            f"{source.path}: cannot be read ({error.strerror}); expected {source.layout}: check the path"
+        ) from None
+
+
+def _parse(source: _Source, data: bytes, line: int) -> object:
+    try:
+        value: object = json.loads(data)
+    except json.JSONDecodeError as error:
+        place = f"line {line or error.lineno} column {error.colno}"
+        raise DataFormatError(
+            f"{source.path}: not valid json at {place} ({error.msg}); expected {source.layout}: "
+            "the file may be cut short, get it again"
+        ) from None
+    except (UnicodeDecodeError, RecursionError):
+        raise DataFormatError(
+            f"{source.path}: not a json text; expected {source.layout}: check that this is the file you mean"
+        ) from None
+    return value
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    # Not isinstance alone: a json true is an int.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _describe(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

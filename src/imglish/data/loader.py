@@ -1,0 +1,192 @@
+"""Batches as a pure function of (seed, rank, world size, step), so that a run can stop and go on exactly.
+
+Nothing here remembers a position: sample ``p`` of the endless stream of a source is given by arithmetic,
+and so is the random generator handed to it. Any number of workers gives the same batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from imglish.errors import DataFormatError
+
+S_co = TypeVar("S_co", covariant=True)
+B = TypeVar("B")
+_MOST_BAD = 100  # so many damaged samples in a row are no accident
+
+
+class Dataset(Protocol[S_co]):
+    """Numbered samples, corrupted and augmented by a given generator."""
+
+    def __len__(self) -> int: ...
+
+    def get(self, index: int, rng: np.random.Generator) -> S_co:
+        """Sample ``index``; raises DataFormatError where it is damaged."""
+        ...
+
+
+class Loaded(NamedTuple, Generic[B]):
+    """A batch, and one line for each damaged sample that the next one stands in for."""
+
+    batch: B
+    skipped: tuple[str, ...]
+
+
+class BatchPlan(Protocol[B]):
+    """Says what batch number ``micro_step`` is."""
+
+    def batch(self, micro_step: int) -> Loaded[B]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """An endless, shuffled stream over a data set.
+
+    Args:
+        dataset: Numbered samples.
+        per_rank: Samples of one batch on one rank.
+        seed: Of the order and of every random draw.
+        stream: Tells the sources of one run apart.
+    """
+
+    dataset: Dataset[Any]
+    per_rank: int
+    seed: int
+    stream: int = 0
+
+    def __post_init__(self) -> None:
+        if self.per_rank < 1 or len(self.dataset) < 1:
+            raise ValueError(f"need samples: per_rank {self.per_rank}, data set of {len(self.dataset)}")
+
+    def samples(self, micro_step: int, rank: int, world_size: int) -> tuple[list[Any], list[str]]:
+        """The samples of one rank's batch, and a line for each damaged one."""
+        first = (micro_step * world_size + rank) * self.per_rank
+        found, skipped = [], []
+        for position in range(first, first + self.per_rank):
+            sample, lines = self._sample(position)
+            found.append(sample)
+            skipped += lines
+        return found, skipped
+
+    def _sample(self, position: int) -> tuple[Any, list[str]]:
+        skipped: list[str] = []
+        size = len(self.dataset)
+        epoch, place = divmod(position, size)
+        index = _shuffled(place, size, (self.seed, self.stream, epoch))
+        for step in range(min(size, _MOST_BAD)):
+            rng = np.random.default_rng([self.seed, self.stream, position, step])
+            try:
+                return self.dataset.get((index + step) % size, rng), skipped
+            except DataFormatError as error:
+                skipped.append(str(error))
+        raise DataFormatError(f"{len(skipped)} samples in a row are damaged; the last: {skipped[-1]}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinglePlan(Generic[B]):
+    """Batches of one source."""
+
+    source: Source
+    collate: Callable[[Sequence[Any]], B]
+    rank: int = 0
+    world_size: int = 1
+
+    def batch(self, micro_step: int) -> Loaded[B]:
+        """Batch number ``micro_step`` of this rank."""
+        samples, skipped = self.source.samples(micro_step, self.rank, self.world_size)
+        return Loaded(self.collate(samples), tuple(skipped))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixturePlan(Generic[B]):
+    """Batches with a fixed quota of each source (BEiT-3: 2048 images, 2048 texts, 2048 pairs)."""
+
+    sources: Mapping[str, Source]
+    collate: Callable[[Mapping[str, Sequence[Any]]], B]
+    rank: int = 0
+    world_size: int = 1
+
+    def batch(self, micro_step: int) -> Loaded[B]:
+        """Batch number ``micro_step`` of this rank."""
+        samples, skipped = {}, []
+        for name, source in self.sources.items():
+            samples[name], lines = source.samples(micro_step, self.rank, self.world_size)
+            skipped += lines
+        return Loaded(self.collate(samples), tuple(skipped))
+
+
+def prefetch(plan: BatchPlan[B], start: int, stop: int, num_workers: int = 0) -> Iterator[Loaded[B]]:
+    """Batches ``start`` to ``stop`` of a plan, made ahead by ``num_workers`` processes (0: in this one)."""
+    if num_workers == 0:
+        return (plan.batch(step) for step in range(start, stop))
+    loader = DataLoader(
+        _Steps(plan, stop),
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=num_workers,
+        worker_init_fn=_single_thread,
+        prefetch_factor=4,
+    )
+    return iter(loader)
+
+
+def evaluation_batches(
+    dataset: Dataset[Any], collate: Callable[[Sequence[Any]], B], batch_size: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[Loaded[B]]:
+    """Every sample once, in order; rank r of w takes samples r, r + w, and so on.
+
+    Damaged samples are left out and named in ``skipped``.
+    """
+    mine = range(rank, len(dataset), world_size)
+    for start in range(0, len(mine), batch_size):
+        samples, skipped = [], []
+        for index in mine[start : start + batch_size]:
+            try:
+                samples.append(dataset.get(index, np.random.default_rng([index])))
+            except DataFormatError as error:
+                skipped.append(str(error))
+        if samples:
+            yield Loaded(collate(samples), tuple(skipped))
+
+
+class _Steps(torch.utils.data.Dataset[Loaded[Any]]):
+    """The plan in the shape that DataLoader's workers read."""
+
+    def __init__(self, plan: BatchPlan[Any], stop: int) -> None:
+        self.plan, self.stop = plan, stop
+
+    def __len__(self) -> int:
+        return self.stop
+
+    def __getitem__(self, step: int) -> Loaded[Any]:
+        return self.plan.batch(step)
+
+
+def _single_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _shuffled(place: int, size: int, key: tuple[int, ...]) -> int:
+    """Where ``place`` goes in a pseudo-random permutation of ``range(size)``, in constant memory.
+
+    A four-round Feistel network on the next square, walked until it lands inside: no permutation of a
+    billion samples has to be kept by every worker.
+    """
+    half = max(1, math.ceil((size - 1).bit_length() / 2))
+    mask = (1 << half) - 1
+    rounds = np.random.SeedSequence(key).generate_state(4).tolist()
+    while True:
+        left, right = place >> half, place & mask
+        for secret in rounds:
+            mixed = ((right ^ secret) * 0x9E3779B1 + secret) & 0xFFFFFFFF
+            left, right = right, left ^ ((mixed ^ (mixed >> 15)) & mask)
+        place = (left << half) | right
+        if place < size:
+            return place

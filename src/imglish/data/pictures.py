@@ -1,0 +1,115 @@
+"""Decode pictures, class maps and segment maps; whatever is wrong with a file becomes a DataFormatError.
+
+Pillow does the work: it reads every common format, gives the pixels that BEiT-3 was trained on, and reports
+damaged files, on some of which torchvision's PNG decoder (0.29) crashes the whole process.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from imglish.errors import DataFormatError
+
+_ONE_CHANNEL = {"1": np.uint8, "L": np.uint8, "P": np.uint8, "I;16": np.int32, "I": np.int32}
+
+
+def decode_picture(data: bytes, name: str) -> Tensor:
+    """Decode an encoded picture.
+
+    Args:
+        data: The bytes of a PNG, JPEG, WebP or other file that Pillow reads.
+        name: What to call it in an error message.
+
+    Returns:
+        RGB, uint8 (3, H, W), contiguous. Transparency is dropped and the EXIF orientation is not applied, as
+        in the official data pipelines.
+
+    Raises:
+        DataFormatError: The data is empty, cut short, damaged or no picture.
+    """
+    pixels = np.asarray(_decode(data, name, "RGB"))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def read_picture(path: Path) -> Tensor:
+    """Decode a picture file: RGB, uint8 (3, H, W); errors as in `decode_picture`."""
+    return decode_picture(_read(path), str(path))
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> Tensor:
+    """Decode a map of class ids.
+
+    Args:
+        path: A picture file of one channel (grey or palette); its values are the ids.
+        size: (height, width) in pixels of the picture it belongs to.
+
+    Returns:
+        uint8 (H, W), or int32 (H, W) for files of 16 bits.
+
+    Raises:
+        DataFormatError: The file is missing, cut short or damaged, has several channels or another size.
+    """
+    image = _decode(_read(path), str(path), None)
+    if image.mode not in _ONE_CHANNEL:
+        raise DataFormatError(
+            f"{path}: has channels {'+'.join(image.getbands())}; expected one channel of class ids: "
+            "convert colours to ids first"
+        )
+    _check_size(image, path, size)
+    return torch.from_numpy(np.array(image, dtype=_ONE_CHANNEL[image.mode]))
+
+
+def read_segment_ids(path: Path, size: tuple[int, int]) -> Tensor:
+    """Decode a COCO panoptic map: ids R + 256 G + 65536 B, int32 (H, W), 0 where unlabelled.
+
+    Arguments and errors are those of `read_mask`; the file must have three channels.
+    """
+    image = _decode(_read(path), str(path), None)
+    if image.mode not in ("RGB", "RGBA"):
+        raise DataFormatError(
+            f"{path}: has channels {'+'.join(image.getbands())}; expected R+G+B, the bytes of segment ids: "
+            "check that this is a COCO panoptic map"
+        )
+    _check_size(image, path, size)
+    channels = np.asarray(image)[..., :3].astype(np.int32)
+    return torch.from_numpy(channels @ np.array([1, 256, 65536], dtype=np.int32))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataFormatError(f"{path}: no such file; expected a picture: check the path") from None
+    except OSError as error:
+        raise DataFormatError(f"{path}: cannot be read ({error.strerror}); expected a picture") from None
+
+
+def _decode(data: bytes, name: str, mode: str | None) -> Image.Image:
+    if not data:
+        raise DataFormatError(f"{name}: is empty; expected a picture: get it again")
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        return image if mode is None else image.convert(mode)
+    except UnidentifiedImageError:
+        raise DataFormatError(
+            f"{name}: is no picture that can be decoded; expected PNG, JPEG or the like: get it again"
+        ) from None
+    except Exception as error:  # on damaged data decoders raise nearly anything
+        raise DataFormatError(
+            f"{name}: does not decode ({error or type(error).__name__}); expected a picture: get it again"
+        ) from None
+
+
+def _check_size(image: Image.Image, path: Path, size: tuple[int, int]) -> None:
+    if (image.height, image.width) != size:
+        raise DataFormatError(
+            f"{path}: is {image.height} high and {image.width} wide, but its picture is {size[0]} high and "
+            f"{size[1]} wide; expected the same size: get the pair again, or leave it out"
+        )

@@ -1,0 +1,227 @@
+"""Samples of the three pretraining streams, corrupted, and their collation (BEiT-3, section 2.2).
+
+Where pictures and texts come from is the sources' affair: the World's scenes, or shards on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imglish.data.collate import pad_ids, padding_of, stack_images
+from imglish.data.transforms.image import ImageTransform
+from imglish.data.transforms.text import mask_words
+from imglish.structures.batches import (
+    IGNORE,
+    ImageBatch,
+    ImageTextBatch,
+    MaskedBatch,
+    MaskedImages,
+    MaskedPairs,
+    MaskedText,
+)
+from imglish.text.tokenizer import BOS, EOS, PAD, UNK, TextTokenizer
+
+SPECIAL = frozenset({BOS, PAD, EOS, UNK})
+
+DrawMask = Callable[[np.random.Generator], np.ndarray]  # bool (rows, columns), True where hidden
+
+
+class PictureSource(Protocol):
+    """Numbered pictures; reading one may raise DataFormatError."""
+
+    def __len__(self) -> int: ...
+
+    def picture(self, index: int) -> Tensor:
+        """Picture uint8 (3, H, W)."""
+        ...
+
+
+class CaptionedSource(PictureSource, Protocol):
+    """Numbered pictures with their captions."""
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """At least one caption."""
+        ...
+
+
+class TextSource(Protocol):
+    """Numbered texts."""
+
+    def __len__(self) -> int: ...
+
+    def text(self, index: int) -> str:
+        """One document."""
+        ...
+
+
+class ImageSample(NamedTuple):
+    """A picture uint8 (3, H, W), which patches are hidden bool (N,), and its number in the data set."""
+
+    image: Tensor
+    corruption: Tensor
+    index: int
+
+
+class TextSample(NamedTuple):
+    """A text with hidden words."""
+
+    token_ids: list[int]
+    targets: list[int]
+
+
+class PairSample(NamedTuple):
+    """A picture with hidden patches and its text with hidden words."""
+
+    image: ImageSample
+    text: TextSample
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WordMasking:
+    """How words are hidden: with which tokenizer, which share, and the longest text in tokens."""
+
+    tokenizer: TextTokenizer
+    share: float
+    max_tokens: int
+
+    def __call__(self, text: str, rng: np.random.Generator) -> TextSample:
+        """Tokenize a text and hide some of its words."""
+        ids = self.tokenizer.encode_for_model(text, self.max_tokens)
+        return TextSample(
+            *mask_words(ids, share=self.share, mask_id=self.tokenizer.mask_id, special=SPECIAL, rng=rng)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageStream:
+    """Pictures, transformed, with hidden patches."""
+
+    source: PictureSource
+    transform: ImageTransform
+    draw_mask: DrawMask
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def get(self, index: int, rng: np.random.Generator) -> ImageSample:
+        """Sample ``index``; raises DataFormatError where the picture is damaged."""
+        image = self.transform(self.source.picture(index), rng)
+        return ImageSample(image, torch.from_numpy(self.draw_mask(rng).reshape(-1)), index)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextStream:
+    """Documents with hidden words."""
+
+    source: TextSource
+    masking: WordMasking
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def get(self, index: int, rng: np.random.Generator) -> TextSample:
+        """Sample ``index``."""
+        return self.masking(self.source.text(index), rng)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairStream:
+    """Pictures with one of their captions, both with hidden parts.
+
+    Args:
+        source: Pictures with captions.
+        transform: Of the picture.
+        draw_mask: Which patches are hidden.
+        masking: Which words are hidden.
+        clean_share: Share of pairs whose picture is left whole; 0 in the paper.
+    """
+
+    source: CaptionedSource
+    transform: ImageTransform
+    draw_mask: DrawMask
+    masking: WordMasking
+    clean_share: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def get(self, index: int, rng: np.random.Generator) -> PairSample:
+        """Sample ``index`` with a caption drawn among its captions."""
+        image = self.transform(self.source.picture(index), rng)
+        corruption = torch.from_numpy(self.draw_mask(rng).reshape(-1))
+        if rng.random() < self.clean_share:
+            corruption = torch.zeros_like(corruption)
+        captions = self.source.captions(index)
+        text = self.masking(captions[int(rng.integers(len(captions)))], rng)
+        return PairSample(ImageSample(image, corruption, index), text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionedImages:
+    """Pictures with one of their captions, nothing hidden: what the contrastive loss reads."""
+
+    source: CaptionedSource
+    transform: ImageTransform
+    tokenizer: TextTokenizer
+    max_tokens: int
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def get(self, index: int, rng: np.random.Generator) -> tuple[Tensor, list[int], int]:
+        """Picture uint8 (3, H, W), caption ids, and the number of the picture."""
+        image = self.transform(self.source.picture(index), rng)
+        captions = self.source.captions(index)
+        caption = captions[int(rng.integers(len(captions)))]
+        return image, self.tokenizer.encode_for_model(caption, self.max_tokens), index
+
+
+def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
+    """Stack pictures; their masks are left out."""
+    return ImageBatch(
+        images=stack_images([s.image for s in samples]),
+        sample_ids=torch.tensor([s.index for s in samples]),
+    )
+
+
+def collate_captioned(samples: Sequence[tuple[Tensor, list[int], int]]) -> ImageTextBatch:
+    """Stack pictures and pad their captions."""
+    images, texts, ids = zip(*samples, strict=True)
+    return ImageTextBatch(
+        images=stack_images(images),
+        token_ids=pad_ids(texts),
+        padding=padding_of(texts),
+        image_ids=torch.tensor(ids),
+    )
+
+
+def collate_masked(samples: Mapping[str, Sequence[ImageSample | TextSample | PairSample]]) -> MaskedBatch:
+    """Join the three streams, keys ``images``, ``texts``, ``pairs``."""
+    images = [s for s in samples["images"] if isinstance(s, ImageSample)]
+    texts = [s for s in samples["texts"] if isinstance(s, TextSample)]
+    pairs = [s for s in samples["pairs"] if isinstance(s, PairSample)]
+    pair_texts = [s.text for s in pairs]
+    return MaskedBatch(
+        images=MaskedImages(
+            images=stack_images([s.image for s in images]),
+            corruption=torch.stack([s.corruption for s in images]),
+        ),
+        texts=MaskedText(
+            token_ids=pad_ids([s.token_ids for s in texts]),
+            padding=padding_of([s.token_ids for s in texts]),
+            targets=pad_ids([s.targets for s in texts], fill=IGNORE),
+        ),
+        pairs=MaskedPairs(
+            images=stack_images([s.image.image for s in pairs]),
+            corruption=torch.stack([s.image.corruption for s in pairs]),
+            token_ids=pad_ids([s.token_ids for s in pair_texts]),
+            padding=padding_of([s.token_ids for s in pair_texts]),
+            targets=pad_ids([s.targets for s in pair_texts], fill=IGNORE),
+        ),
+    )

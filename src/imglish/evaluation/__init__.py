@@ -1,0 +1,1 @@
+"""One evaluation loop for every task, and the report of a run."""

@@ -1,0 +1,1 @@
+"""Scores: update, reduce over ranks, compute."""

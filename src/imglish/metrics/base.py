@@ -1,0 +1,41 @@
+"""What every metric offers, and sums over ranks."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, distributed as dist
+
+
+class Metric(Protocol):
+    """A score that is built up batch by batch."""
+
+    def reset(self) -> None:
+        """Forget everything."""
+        ...
+
+    def reduce(self) -> None:
+        """Join what all ranks have seen."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """Named numbers."""
+        ...
+
+
+def sum_over_ranks(counts: Tensor) -> Tensor:
+    """Sum a tensor over all ranks; the same tensor where there is one."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        counts = counts.clone()
+        dist.all_reduce(counts)
+    return counts
+
+
+def join_over_ranks(rows: Tensor) -> Tensor:
+    """Concatenate the rows (N, ...) of all ranks, which may hold different numbers of them."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return rows
+    parts: list[Tensor | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, rows)
+    return torch.cat([part for part in parts if part is not None])

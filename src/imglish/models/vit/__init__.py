@@ -1,0 +1,1 @@
+"""The plain ViT of BEiT v2, as tokenizer and (later) as adapter backbone."""

@@ -1,0 +1,1 @@
+"""VQ-KD, the visual tokenizer of BEiT v2 (arXiv 2208.06366)."""

@@ -1,0 +1,62 @@
+"""Official BEiT v2 tokenizer names to ours and back (parity FACTS, section 10)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from imglish.models.weight_map import Rule, WeightMap
+
+
+def _vit_rules(official: str, ours: str) -> tuple[Rule, ...]:
+    block = "blocks.{layer}."
+    pairs = (
+        ("cls_token", "class_token"),
+        ("pos_embed", "positions"),
+        ("patch_embed.proj.{part}", "patches.proj.{part}"),
+        ("fc_norm.{part}", "norm.{part}"),
+        (f"{block}norm1.{{part}}", f"{block}norm1.{{part}}"),
+        (f"{block}attn.q_bias", f"{block}attention.query_bias"),
+        (f"{block}attn.v_bias", f"{block}attention.value_bias"),
+        (f"{block}attn.qkv.weight", f"{block}attention.qkv.weight"),
+        (f"{block}attn.proj.{{part}}", f"{block}attention.output.{{part}}"),
+        (f"{block}norm2.{{part}}", f"{block}norm2.{{part}}"),
+        (f"{block}mlp.{{linear}}.{{part}}", f"{block}feed_forward.{{linear}}.{{part}}"),
+        (f"{block}gamma_1", f"{block}scale1"),
+        (f"{block}gamma_2", f"{block}scale2"),
+    )
+    return tuple(Rule(f"{official}.{a}", f"{ours}.{b}") for a, b in pairs)
+
+
+VQKD_MAP = WeightMap(
+    (
+        *_vit_rules("encoder", "encoder"),
+        *_vit_rules("decoder", "decoder"),
+        Rule("encode_task_layer.{layer}.{part}", "to_code.{layer}.{part}"),
+        Rule("decode_task_layer.{layer}.{part}", "to_teacher.{layer}.{part}"),
+        Rule("quantize.embedding.weight", "quantizer.codebook"),
+        Rule("quantize.cluster_size", "quantizer.usage"),
+        Rule("quantize.embedding.initted", "quantizer.started"),
+    ),
+    # Statistics that the official code never updates, and what belongs to its training.
+    dropped=(
+        r"quantize\.embedding\.(cluster_size|embed_avg)",
+        r"(teacher_model|scaling_layer|loss)\..*",
+    ),
+)
+
+
+def from_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename an official tokenizer, and add the counter that only ours has."""
+    ours = VQKD_MAP.to_ours(state)
+    return ours | {"quantizer.idle_updates": torch.zeros(len(ours["quantizer.codebook"]))}
+
+
+def to_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename one of our tokenizers, and add the two statistics that the official one carries unused."""
+    ours = {name: tensor for name, tensor in state.items() if name != "quantizer.idle_updates"}
+    codebook = state["quantizer.codebook"]
+    return VQKD_MAP.to_official(ours) | {
+        "quantize.embedding.cluster_size": torch.zeros(len(codebook)),
+        "quantize.embedding.embed_avg": codebook.clone(),
+    }

@@ -1,0 +1,119 @@
+"""A codebook on the unit sphere that follows its features (BEiT v2, section 2.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, distributed as dist, nn
+from torch.nn import functional as F
+
+from imglish.ops.kmeans import spherical_kmeans
+
+
+class Quantized(NamedTuple):
+    """Codes of a batch.
+
+    codes (B, N, C): unit code vectors, with the gradient of the features passed straight through.
+    token_ids int64 (B, N). features (B, N, C): the unit vectors that were quantised.
+    """
+
+    codes: Tensor
+    token_ids: Tensor
+    features: Tensor
+
+
+class EmaQuantizer(nn.Module):
+    """Nearest code by cosine; codes are moving averages of the features that chose them.
+
+    Codes get no gradient. `forward` never changes them: a training step calls `update` after it has used
+    the codes, as the official loss uses those from before the update.
+
+    Args:
+        codebook_size: Number of codes K.
+        dim: Features of a code.
+        decay: Share of a code that an update keeps.
+        revive_after: A code that no feature chose for so many updates is put onto a random feature of the
+            batch; 0 leaves dead codes alone, as the official code does.
+    """
+
+    def __init__(self, codebook_size: int, dim: int, *, decay: float = 0.99, revive_after: int = 0) -> None:
+        super().__init__()
+        self.decay, self.revive_after = decay, revive_after
+        self.register_buffer("codebook", F.normalize(torch.randn(codebook_size, dim), dim=1))
+        # Statistics of use; the official state dict carries them, and two more that never change.
+        self.register_buffer("usage", torch.zeros(codebook_size))
+        self.register_buffer("started", torch.zeros(1))
+        self.register_buffer("idle_updates", torch.zeros(codebook_size))
+        self.codebook: Tensor
+        self.usage: Tensor
+        self.started: Tensor
+        self.idle_updates: Tensor
+
+    def forward(self, features: Tensor) -> Quantized:
+        """Quantise features (B, N, C) of any length."""
+        unit = F.normalize(features.float(), dim=-1)
+        token_ids = self.nearest(unit)
+        codes = self.codebook[token_ids]
+        return Quantized(unit + (codes - unit).detach(), token_ids, unit)
+
+    def nearest(self, unit: Tensor) -> Tensor:
+        """Ids of the nearest codes of unit vectors (..., C), int64 (...)."""
+        squared = self.codebook.pow(2).sum(dim=1) - 2 * unit.detach() @ self.codebook.T
+        return squared.argmin(dim=-1)
+
+    @torch.no_grad()
+    def start(self, features: Tensor) -> None:
+        """Put the codes onto k-means of features (..., C) of the first batch; nothing once started.
+
+        Under data parallelism the codes of rank 0 are taken by all.
+        """
+        if bool(self.started):
+            return
+        unit = F.normalize(features.detach().float().flatten(0, -2), dim=1)
+        size = len(self.codebook)
+        chosen = torch.randint(len(unit), (size,)) if len(unit) < size else torch.randperm(len(unit))[:size]
+        means, counts = spherical_kmeans(unit, unit[chosen.to(unit.device)])
+        if _num_ranks() > 1:
+            dist.broadcast(means, src=0)
+            dist.broadcast(counts, src=0)
+        self.codebook.copy_(means)
+        self.usage.copy_(counts)
+        self.started.fill_(1)
+
+    @torch.no_grad()
+    def update(self, unit: Tensor, token_ids: Tensor) -> None:
+        """Move the codes towards the features that chose them, over all ranks.
+
+        Args:
+            unit: Unit vectors (B, N, C), of a `Quantized`.
+            token_ids: int64 (B, N).
+        """
+        flat, ids = unit.detach().flatten(0, -2), token_ids.flatten()
+        counts = torch.bincount(ids, minlength=len(self.codebook)).to(flat.dtype)
+        sums = torch.zeros_like(self.codebook).index_add_(0, ids, flat)
+        if _num_ranks() > 1:
+            dist.all_reduce(counts)
+            dist.all_reduce(sums)
+        self.usage.mul_(self.decay).add_(counts, alpha=1 - self.decay)
+        used = counts > 0
+        averages = F.normalize(sums / counts.clamp(min=1)[:, None], dim=1)
+        # An unused code mixes with itself: unchanged up to rounding.
+        averages = torch.where(used[:, None], averages, self.codebook)
+        self.codebook.copy_(F.normalize(self.codebook.lerp(averages, 1 - self.decay), dim=1))
+        self.idle_updates.add_(1).masked_fill_(used, 0)
+        if self.revive_after:
+            self._revive(flat)
+
+    def _revive(self, flat: Tensor) -> None:
+        dead = (self.idle_updates >= self.revive_after).nonzero().squeeze(1)
+        if len(dead):
+            places = flat[torch.randint(len(flat), (len(dead),)).to(flat.device)].clone()
+            if _num_ranks() > 1:
+                dist.broadcast(places, src=0)
+            self.codebook[dead] = places.to(self.codebook.dtype)
+            self.idle_updates[dead] = 0
+
+
+def _num_ranks() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

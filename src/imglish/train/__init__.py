@@ -1,0 +1,1 @@
+"""The training engine: it turns the crank and knows no modality."""

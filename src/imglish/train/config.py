@@ -1,0 +1,101 @@
+"""Settings of the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW.
+
+    Args:
+        lr: Peak learning rate.
+        betas: Decay of the two moments.
+        eps: Added to the root of the second moment.
+        weight_decay: Of matrices; vectors, biases and the model's own exceptions are not decayed.
+        layer_decay: Learning rate of each layer relative to the one above it, in (0, 1].
+        head_lr_scale: Factor on the learning rate of the new head.
+    """
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.05
+    layer_decay: float = 1.0
+    head_lr_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"lr must be positive; got {self.lr}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must lie in (0, 1]; got {self.layer_decay}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleConfig:
+    """Linear warmup, then a cosine.
+
+    Args:
+        warmup_steps: Steps from ``warmup_lr`` to the peak.
+        final_lr: Learning rate that the cosine runs towards.
+    """
+
+    warmup_steps: int = 0
+    final_lr: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0 or self.final_lr < 0:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} and final_lr {self.final_lr} must not be negative"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One run of the loop.
+
+    Args:
+        num_steps: Optimiser updates.
+        grad_accumulation: Batches (micro steps) of one update.
+        max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
+        precision: ``bf16`` computes under autocast; ``auto`` does so where the device has it.
+        device: ``auto`` takes a GPU where there is one.
+        strategy: ``auto`` is ``ddp`` under torchrun with several ranks, else ``single``.
+        ema_decay: Decay of the averaged weights; 0 keeps none.
+        on_nonfinite: What a loss that is no number does: ``stop`` the run, or ``skip`` the update.
+        log_every: Steps between two lines of the log.
+        evaluate_every: Steps between two evaluations; 0 evaluates at the end only.
+        save_every: Steps between two checkpoints; 0 saves at the end only.
+        keep_checkpoints: How many are kept.
+        num_workers: Processes that make batches; 0 makes them in the training process.
+        seed: Of weights, order of data and every random draw.
+        tensorboard: True writes TensorBoard files beside the JSONL log.
+    """
+
+    num_steps: int = 100
+    grad_accumulation: int = 1
+    max_grad_norm: float = 3.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "auto"
+    strategy: Literal["auto", "single", "ddp"] = "auto"
+    ema_decay: float = 0.0
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    log_every: int = 10
+    evaluate_every: int = 0
+    save_every: int = 0
+    keep_checkpoints: int = 2
+    num_workers: int = 0
+    seed: int = 0
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "grad_accumulation", "log_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        for name in ("evaluate_every", "save_every", "num_workers", "max_grad_norm"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1); got {self.ema_decay}")

@@ -1,0 +1,62 @@
+"""Ranks: torchrun starts the processes, this joins them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed as dist
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Which process this is, of how many, and the device it computes on."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """True in the one process that writes files and talks to the user."""
+        return self.rank == 0
+
+
+@contextmanager
+def join_ranks(device: str = "auto") -> Iterator[Ranks]:
+    """Join the process group that torchrun announces, NCCL on GPUs and gloo on CPU; leave it at the end.
+
+    Args:
+        device: ``auto``, or a device as torch names it.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = _choose(device, local_rank)
+    if world_size == 1:
+        yield Ranks(0, 1, chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), world_size, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def any_rank(flag: bool, ranks: Ranks) -> bool:
+    """True on all ranks where ``flag`` is True on any."""
+    if ranks.world_size == 1:
+        return flag
+    votes = torch.tensor([float(flag)], device=ranks.device)
+    dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+    return bool(votes.item())
+
+
+def _choose(device: str, local_rank: int) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")

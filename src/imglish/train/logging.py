@@ -1,0 +1,148 @@
+"""The log of a run: JSONL always, TensorBoard and a progress bar beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class RunLog:
+    """What a run says while it trains; only the main rank has one.
+
+    Files in ``folder``: ``metrics.jsonl`` (one object a line, with ``step``), ``skipped.log`` (one damaged
+    sample a line) and ``tensorboard/``. Lines after the step that a run resumes from are dropped, so that
+    no step stands there twice.
+
+    Args:
+        folder: The run's folder.
+        title: Stands before the progress bar.
+        num_steps: Length of the bar.
+        start: Step that the run starts or goes on from.
+        tensorboard: True writes TensorBoard files.
+        console: Where the bar is drawn; the error stream by default.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        title: str,
+        num_steps: int,
+        start: int = 0,
+        tensorboard: bool = True,
+        console: Console | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "metrics.jsonl"
+        _drop_after(self._path, start)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._skipped_path = folder / "skipped.log"
+        self.num_skipped = len(self._skipped_path.read_text().splitlines()) if self._skipped_path.exists() else 0
+        self._board = _open_tensorboard(folder / "tensorboard") if tensorboard else None
+        self._console = console or Console(file=sys.stderr)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+            console=self._console,
+        )
+        self._bar = self._progress.add_task(title, total=num_steps, completed=start, rate="", values="")
+        self._title = title
+        self._last = (start, time.perf_counter())
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def advance(self, step: int) -> None:
+        """Move the bar to ``step``."""
+        self._progress.update(self._bar, completed=step)
+
+    def scalars(self, step: int, values: Mapping[str, float], *, samples_per_step: int = 0) -> None:
+        """Log named numbers of a step; ``samples_per_step`` turns the steps since the last call into a rate."""
+        record = {"step": step, "time": round(time.time(), 3), **values}
+        if samples_per_step:
+            then, clock = self._last
+            now = time.perf_counter()
+            record["samples_per_second"] = round((step - then) * samples_per_step / max(now - clock, 1e-9), 2)
+            self._last = (step, now)
+        if self.num_skipped:
+            record["num_skipped"] = self.num_skipped
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in record.items():
+                if name not in ("step", "time"):
+                    self._board.add_scalar(name, value, step)
+        self._show(step, record)
+
+    def skipped(self, step: int, lines: tuple[str, ...]) -> None:
+        """Note damaged samples of the batch of ``step``."""
+        if lines:
+            with self._skipped_path.open("a", encoding="utf-8") as file:
+                file.writelines(f"step {step}: {line}\n" for line in lines)
+            self.num_skipped += len(lines)
+
+    def say(self, text: str) -> None:
+        """Tell the user one line."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def _show(self, step: int, record: Mapping[str, float]) -> None:
+        shown = {k: v for k, v in record.items() if k not in ("step", "time", "samples_per_second")}
+        values = "  ".join(f"{name} {value:.4g}" for name, value in list(shown.items())[:4])
+        rate = f"{record['samples_per_second']:.0f}/s" if "samples_per_second" in record else ""
+        if self._console.is_terminal:
+            self._progress.update(self._bar, completed=step, rate=rate, values=values)
+        else:
+            self.say(f"{self._title} step {step} {rate} {values}")
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Every line of a ``metrics.jsonl``; an unfinished last line, left by a kill, is dropped."""
+    records: list[dict[str, float]] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return records
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if path.exists():
+        kept = [json.dumps(record) + "\n" for record in read_log(path) if record["step"] <= step and step > 0]
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        os.replace(partial, path)
+
+
+def _open_tensorboard(folder: Path) -> SummaryWriter:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imglish.data.formats.panoptic import PanopticSegment, read_panoptic
+from imglish.errors import DataFormatError
+from tests.data.formats.conftest import WriteJson
+
+PANOPTIC = {
+    "images": [{"id": 1, "file_name": "a.jpg", "height": 4, "width": 4}],
+    "categories": [{"id": 7, "name": "sky", "isthing": 0}, {"id": 3, "name": "dog", "isthing": 1}],
+    "annotations": [
+        {
+            "image_id": 1,
+            "file_name": "a.png",
+            "segments_info": [
+                {"id": 70000, "category_id": 7, "area": 12, "bbox": [0, 0, 4, 3], "iscrowd": 0},
+                {"id": 5, "category_id": 3, "area": 4, "bbox": [0, 3, 4, 1], "iscrowd": 1},
+            ],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> Path:
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/a.png").write_bytes(b"x")
+    return tmp_path / "maps"
+
+
+def test_segments_are_read_with_labels_of_things_and_stuff(
+    write_json: WriteJson, pictures: Path, maps: Path
+) -> None:
+    file = read_panoptic(write_json("panoptic.json", PANOPTIC), pictures, maps)
+    assert [(c.name, c.is_thing) for c in file.categories] == [("dog", True), ("sky", False)]
+    (record,) = file.records
+    assert (record.image.path, record.map_path) == (pictures / "a.jpg", maps / "a.png")
+    assert record.segments == (
+        PanopticSegment(70000, 1, 12.0, (0, 0, 4, 3), False),
+        PanopticSegment(5, 0, 4.0, (0, 3, 4, 4), True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda d: d["annotations"][0].pop("segments_info"), "has no key 'segments_info'"),
+        (
+            lambda d: d["annotations"][0].update(file_name="b.png"),
+            "names map 'b.png', which .*maps does not have",
+        ),
+        (lambda d: d["annotations"][0].update(image_id=2), "belongs to image id 2"),
+        (
+            lambda d: d["annotations"][0]["segments_info"][1].update(category_id=9),
+            r"segments_info\[1\] has category id 9",
+        ),
+        (lambda d: d["annotations"][0]["segments_info"][1].update(id=70000), "two segments of the same id"),
+        (lambda d: d.update(annotations=[]), "has no annotations"),
+    ],
+)
+def test_a_wrong_panoptic_file_is_refused(
+    write_json: WriteJson,
+    pictures: Path,
+    maps: Path,
+    damage: Callable[[dict], object],  # type: ignore[type-arg]
+    words: str,
+) -> None:
+    document = copy.deepcopy(PANOPTIC)
+    damage(document)
+    with pytest.raises(DataFormatError, match=words):
+        read_panoptic(write_json("x.json", document), pictures, maps)
