@@ -41,7 +41,7 @@ def test_help_loads_no_heavy_module() -> None:
 
 EVERYTHING = """
 import json, os, pkgutil, sys, threading
-import torch
+import timm, torch, torchvision  # what they do themselves is not ours
 
 def state():
     return [

@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # A family of models stands alone, except that these build on those.
 FAMILY_MAY_IMPORT: dict[str, set[str]] = {
+    "vqkd": {"vit"},
     "vit_adapter": {"vit"},
     "segmenters": {"necks", "dense_heads"},
     "detectors": {"necks", "dense_heads"},

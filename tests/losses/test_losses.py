@@ -25,14 +25,18 @@ def test_word_loss_is_the_divergence_from_the_smoothed_target() -> None:
 
 def test_word_loss_without_smoothing_is_cross_entropy() -> None:
     logits, targets = torch.randn(6, 9), torch.randint(0, 9, (6,))
-    torch.testing.assert_close(smoothed_word_loss(logits, targets, smoothing=0.0), F.cross_entropy(logits, targets))
+    torch.testing.assert_close(
+        smoothed_word_loss(logits, targets, smoothing=0.0), F.cross_entropy(logits, targets)
+    )
 
 
 def test_word_loss_can_leave_out_the_worst() -> None:
     logits = torch.zeros(5, 4)
     logits[4, 0] = 50.0  # its target is another word: a loss near 50
     targets = torch.tensor([0, 1, 2, 3, 1])
-    assert smoothed_word_loss(logits, targets, smoothing=0.0, keep_share=0.8).item() == pytest.approx(math.log(4))
+    assert smoothed_word_loss(logits, targets, smoothing=0.0, keep_share=0.8).item() == pytest.approx(
+        math.log(4)
+    )
 
 
 def test_contrastive_loss_is_the_mean_of_both_directions() -> None:

@@ -7,7 +7,10 @@ from imglish.errors import CheckpointError
 from imglish.models.weight_map import Rule, WeightMap, check_state
 
 MAP = WeightMap(
-    (Rule("layers.{i}.ffn.{e}.{p}", "blocks.{i}.mlp.{e}.{p}", {"e": {"A": "vision", "B": "text"}}), Rule("x", "y")),
+    (
+        Rule("layers.{i}.ffn.{e}.{p}", "blocks.{i}.mlp.{e}.{p}", {"e": {"A": "vision", "B": "text"}}),
+        Rule("x", "y"),
+    ),
     dropped=(r"teacher\..*",),
 )
 

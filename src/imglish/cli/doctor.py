@@ -8,6 +8,7 @@ import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import tyro
@@ -51,12 +52,9 @@ def run(arguments: Sequence[str]) -> None:
 def diagnose() -> list[Fact]:
     """Look at the machine; nothing is changed and no network is used."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    machine = this_machine(device, resolve_precision("auto", device))
     return [
-        Fact(
-            "imglish",
-            importlib.metadata.version("imglish"),
-            f"in {os.path.dirname(os.path.dirname(__file__))}",
-        ),
+        Fact("imglish", importlib.metadata.version("imglish"), f"in {Path(__file__).parents[1]}"),
         Fact("python", machine.python, platform.platform()),
         Fact("torch", machine.torch, _built_for()),
         _device(device, machine),

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"{error.filename}: {error.strerror}", FAILED)
     except SystemExit as stop:  # the argument parser has said what is wrong
-        return stop.code if isinstance(stop.code, int) else FAILED
+        return (stop.code or 0) if not isinstance(stop.code, str) else FAILED
     except KeyboardInterrupt:
         print(f"\nimglish: interrupted; {command.interrupted}", file=sys.stderr)
         return INTERRUPTED
@@ -135,7 +135,6 @@ COMMANDS: dict[str, Command] = {
     "world": Command(
         summary="draw a data set with captions, questions, boxes and masks, in the published formats",
         run=_world,
-        interrupted="the same command draws what is missing",
     ),
     "train": Command(
         summary="train a recipe",

@@ -138,7 +138,12 @@ def prefetch(plan: BatchPlan[B], start: int, stop: int, num_workers: int = 0) ->
 
 
 def evaluation_batches(
-    dataset: Dataset[Any], collate: Callable[[Sequence[Any]], B], batch_size: int, *, rank: int = 0, world_size: int = 1
+    dataset: Dataset[Any],
+    collate: Callable[[Sequence[Any]], B],
+    batch_size: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[Loaded[B]]:
     """Every sample once, in order; rank r of w takes samples r, r + w, and so on.
 

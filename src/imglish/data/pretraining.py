@@ -33,20 +33,12 @@ DrawMask = Callable[[np.random.Generator], np.ndarray]  # bool (rows, columns), 
 
 
 class PictureSource(Protocol):
-    """Numbered pictures; reading one may raise DataFormatError."""
+    """Numbered pictures with their texts; reading one may raise DataFormatError."""
 
     def __len__(self) -> int: ...
 
-    def picture(self, index: int) -> Tensor:
-        """Picture uint8 (3, H, W)."""
-        ...
-
-
-class CaptionedSource(PictureSource, Protocol):
-    """Numbered pictures with their captions."""
-
-    def captions(self, index: int) -> tuple[str, ...]:
-        """At least one caption."""
+    def sample(self, index: int) -> tuple[Tensor, tuple[str, ...]]:
+        """Picture uint8 (3, H, W), and the texts that go with it, which may be none."""
         ...
 
 
@@ -111,7 +103,8 @@ class ImageStream:
 
     def get(self, index: int, rng: np.random.Generator) -> ImageSample:
         """Sample ``index``; raises DataFormatError where the picture is damaged."""
-        image = self.transform(self.source.picture(index), rng)
+        picture, _ = self.source.sample(index)
+        image = self.transform(picture, rng)
         return ImageSample(image, torch.from_numpy(self.draw_mask(rng).reshape(-1)), index)
 
 
@@ -142,7 +135,7 @@ class PairStream:
         clean_share: Share of pairs whose picture is left whole; 0 in the paper.
     """
 
-    source: CaptionedSource
+    source: PictureSource
     transform: ImageTransform
     draw_mask: DrawMask
     masking: WordMasking
@@ -153,11 +146,11 @@ class PairStream:
 
     def get(self, index: int, rng: np.random.Generator) -> PairSample:
         """Sample ``index`` with a caption drawn among its captions."""
-        image = self.transform(self.source.picture(index), rng)
+        picture, captions = self.source.sample(index)
+        image = self.transform(picture, rng)
         corruption = torch.from_numpy(self.draw_mask(rng).reshape(-1))
         if rng.random() < self.clean_share:
             corruption = torch.zeros_like(corruption)
-        captions = self.source.captions(index)
         text = self.masking(captions[int(rng.integers(len(captions)))], rng)
         return PairSample(ImageSample(image, corruption, index), text)
 
@@ -166,7 +159,7 @@ class PairStream:
 class CaptionedImages:
     """Pictures with one of their captions, nothing hidden: what the contrastive loss reads."""
 
-    source: CaptionedSource
+    source: PictureSource
     transform: ImageTransform
     tokenizer: TextTokenizer
     max_tokens: int
@@ -176,8 +169,8 @@ class CaptionedImages:
 
     def get(self, index: int, rng: np.random.Generator) -> tuple[Tensor, list[int], int]:
         """Picture uint8 (3, H, W), caption ids, and the number of the picture."""
-        image = self.transform(self.source.picture(index), rng)
-        captions = self.source.captions(index)
+        picture, captions = self.source.sample(index)
+        image = self.transform(picture, rng)
         caption = captions[int(rng.integers(len(captions)))]
         return image, self.tokenizer.encode_for_model(caption, self.max_tokens), index
 

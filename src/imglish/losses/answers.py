@@ -18,7 +18,9 @@ def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), answers) * logits.shape[1]
 
 
-def smoothed_word_loss(logits: Tensor, targets: Tensor, *, smoothing: float, keep_share: float = 1.0) -> Tensor:
+def smoothed_word_loss(
+    logits: Tensor, targets: Tensor, *, smoothing: float, keep_share: float = 1.0
+) -> Tensor:
     """Kullback-Leibler divergence from smoothed one-hot targets, as the official captioning criterion.
 
     It differs from smoothed cross entropy by a constant. The off-target mass is spread over V - 1 words.

@@ -22,9 +22,7 @@ class PatchEmbedding(nn.Module):
         in_channels: Channels of the picture.
     """
 
-    def __init__(
-        self, *, patch_size: int, width: int, stem: Stem = "linear", in_channels: int = 3
-    ) -> None:
+    def __init__(self, *, patch_size: int, width: int, stem: Stem = "linear", in_channels: int = 3) -> None:
         super().__init__()
         self.patch_size = patch_size
         if stem == "linear":

@@ -36,7 +36,9 @@ class BlockMasking:
         if not 0 <= self.num_masked <= rows * columns:
             raise ValueError(f"num_masked {self.num_masked} must lie in 0..{rows * columns}")
         if self.min_block < 1 or not 0 < self.min_aspect <= 1:
-            raise ValueError(f"min_block {self.min_block} must be positive, min_aspect {self.min_aspect} in (0, 1]")
+            raise ValueError(
+                f"min_block {self.min_block} must be positive, min_aspect {self.min_aspect} in (0, 1]"
+            )
 
     def __call__(self, rng: np.random.Generator) -> NDArray[np.bool_]:
         """Draw a mask (rows, columns), True where hidden."""

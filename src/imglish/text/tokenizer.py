@@ -45,7 +45,9 @@ class TextTokenizer:
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_proto=serialized)
         except RuntimeError as error:
-            raise DataFormatError(f"{where}: not a SentencePiece model, or damaged; get the .spm anew") from error
+            raise DataFormatError(
+                f"{where}: not a SentencePiece model, or damaged; get the .spm anew"
+            ) from error
         self.serialized = serialized
         self._num_pieces = self._model.get_piece_size()
         self._unknown = self._model.unk_id()

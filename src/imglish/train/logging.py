@@ -12,7 +12,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -49,7 +56,9 @@ class RunLog:
         _drop_after(self._path, start)
         self._file = self._path.open("a", encoding="utf-8")
         self._skipped_path = folder / "skipped.log"
-        self.num_skipped = len(self._skipped_path.read_text().splitlines()) if self._skipped_path.exists() else 0
+        self.num_skipped = (
+            len(self._skipped_path.read_text().splitlines()) if self._skipped_path.exists() else 0
+        )
         self._board = _open_tensorboard(folder / "tensorboard") if tensorboard else None
         self._console = console or Console(file=sys.stderr)
         self._progress = Progress(

@@ -18,7 +18,9 @@ def parallelize(model: nn.Module, strategy: Literal["auto", "single", "ddp"], ra
         ValueError: ``single`` was asked for although there are several ranks.
     """
     if strategy == "single" and ranks.world_size > 1:
-        raise ValueError(f"strategy 'single' was asked for, but there are {ranks.world_size} ranks; use 'ddp'")
+        raise ValueError(
+            f"strategy 'single' was asked for, but there are {ranks.world_size} ranks; use 'ddp'"
+        )
     if strategy == "single" or (strategy == "auto" and ranks.world_size == 1):
         return model
     return DistributedDataParallel(model, device_ids=[ranks.device] if ranks.device.type == "cuda" else None)

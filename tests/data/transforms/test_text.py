@@ -19,7 +19,9 @@ def test_a_share_of_the_words_is_hidden_and_asked_for() -> None:
 
 def test_special_tokens_are_never_hidden_and_one_word_always_is() -> None:
     for seed in range(50):
-        masked = mask_words([0, 10, 2], share=0.01, mask_id=99, special=SPECIAL, rng=np.random.default_rng(seed))
+        masked = mask_words(
+            [0, 10, 2], share=0.01, mask_id=99, special=SPECIAL, rng=np.random.default_rng(seed)
+        )
         assert masked.token_ids == [0, 99, 2]
 
 

@@ -113,10 +113,18 @@ def test_every_parameter_of_a_pair_learns() -> None:
 
 def test_fusion_experts_serve_fused_sequences_only() -> None:
     encoder = Beit3Encoder(SHARED).eval()
-    before = [encoder(pictures()).tokens, encoder(token_ids=words()).tokens, encoder(pictures(), words()).tokens]
+    before = [
+        encoder(pictures()).tokens,
+        encoder(token_ids=words()).tokens,
+        encoder(pictures(), words()).tokens,
+    ]
     fusion = encoder.blocks[-1].feed_forward.fusion  # type: ignore[union-attr]
     fusion.fc2.bias.data.add_(torch.randn(32))  # type: ignore[union-attr, operator]
-    after = [encoder(pictures()).tokens, encoder(token_ids=words()).tokens, encoder(pictures(), words()).tokens]
+    after = [
+        encoder(pictures()).tokens,
+        encoder(token_ids=words()).tokens,
+        encoder(pictures(), words()).tokens,
+    ]
     torch.testing.assert_close(after[0], before[0])
     torch.testing.assert_close(after[1], before[1])
     assert not torch.allclose(after[2], before[2], atol=1e-2)

@@ -4,7 +4,12 @@ import torch
 from torch.nn import functional as F
 
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForMaskedDataModeling, Beit3ForRetrieval, Beit3ForVqa
+from imglish.models.beit3.heads import (
+    Beit3ForCaptioning,
+    Beit3ForMaskedDataModeling,
+    Beit3ForRetrieval,
+    Beit3ForVqa,
+)
 from imglish.structures.batches import IGNORE, MaskedBatch, MaskedImages, MaskedPairs, MaskedText
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-5}  # another order of summation

@@ -38,7 +38,9 @@ class ImageTransform:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.crop_scale <= 1.0 or not 0.0 <= self.flip <= 1.0:
-            raise ValueError(f"crop_scale {self.crop_scale} and flip {self.flip} must lie in (0, 1] and [0, 1]")
+            raise ValueError(
+                f"crop_scale {self.crop_scale} and flip {self.flip} must lie in (0, 1] and [0, 1]"
+            )
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """Map uint8 (3, H, W) to uint8 (3, *size)."""

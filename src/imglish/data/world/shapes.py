@@ -61,7 +61,7 @@ def _star(x: Field, y: Field) -> Field:
     for mirror_x, mirror_up in ((0.809017, -0.587785), (-0.809017, -0.587785)):
         beyond: Field = 2 * np.maximum(x * mirror_x + up * mirror_up, np.float32(0))
         x, up = x - beyond * mirror_x, up - beyond * mirror_up
-    tip, notch_x, notch_up = 1.05, 0.293893, 0.404508
+    tip, notch_x, notch_up = 1.05, 0.329160, 0.453050  # the notches lie at radius 0.56
     length = ((tip - notch_up) ** 2 + notch_x**2) ** 0.5
     distance: Field = np.abs(x) * ((tip - notch_up) / length) + (up - tip) * (notch_x / length)
     return distance

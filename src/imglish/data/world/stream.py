@@ -7,38 +7,55 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from imglish.data.world.alt_text import alt_text
 from imglish.data.world.language import captions
 from imglish.data.world.render import render
 from imglish.data.world.scene import Scene, WorldConfig, draw_scene
+from imglish.data.world.texts import text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneStream:
-    """Numbered scenes of one split, with their pictures and captions.
+    """Numbered scenes of one split, with their pictures and texts.
 
     Args:
         world: Which World.
         split: One of `SPLITS`.
         length: How many scenes; scene ``i`` is the same whatever the length.
-        first: Number of the first scene.
+        with_alt_texts: True gives, beside the five captions, as many terse texts.
     """
 
     world: WorldConfig
     split: str
     length: int
-    first: int = 0
+    with_alt_texts: bool = False
 
     def __len__(self) -> int:
         return self.length
 
     def scene(self, index: int) -> Scene:
         """The scene graph of sample ``index``."""
-        return draw_scene(self.world, self.split, self.first + index)
+        return draw_scene(self.world, self.split, index)
 
-    def picture(self, index: int) -> Tensor:
-        """The picture of sample ``index``, uint8 (3, H, W)."""
-        return torch.from_numpy(render(self.scene(index))).permute(2, 0, 1).contiguous()
+    def sample(self, index: int) -> tuple[Tensor, tuple[str, ...]]:
+        """Picture uint8 (3, H, W) and texts of sample ``index``."""
+        scene = self.scene(index)
+        picture = torch.from_numpy(render(scene)).permute(2, 0, 1).contiguous()
+        texts = captions(scene)
+        return picture, texts + (alt_text(scene),) * len(texts) if self.with_alt_texts else texts
 
-    def captions(self, index: int) -> tuple[str, ...]:
-        """The captions of sample ``index``."""
-        return captions(self.scene(index))
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldTexts:
+    """Numbered documents of the World's text-only corpus."""
+
+    world: WorldConfig
+    split: str
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def text(self, index: int) -> str:
+        """Document ``index``."""
+        return text(self.world, self.split, index)

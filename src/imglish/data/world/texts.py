@@ -12,7 +12,6 @@ from imglish.data.world.questions import questions
 from imglish.data.world.scene import COLOURS, HELD_OUT, SHAPES, SPLITS, STUFF, Scene, WorldConfig, draw_scene
 from imglish.data.world.statements import statement
 
-_CORNERS = {"square": "four", "triangle": "three", "star": "five", "cross": "four"}
 _SHAPE_FACTS = (
     "a circle is round and has no corners.",
     "a ring is a circle with a hole in the middle.",

@@ -17,9 +17,7 @@ class VisionEmbedding(nn.Module):
 
     def __init__(self, config: Beit3Config) -> None:
         super().__init__()
-        self.patches = PatchEmbedding(
-            patch_size=config.patch_size, width=config.width, stem=config.stem
-        )
+        self.patches = PatchEmbedding(patch_size=config.patch_size, width=config.width, stem=config.stem)
         self.class_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.positions = nn.Embedding(config.num_patches + 1 + POSITION_OFFSET, config.width)

@@ -49,9 +49,7 @@ class Beit3ForMaskedDataModeling(nn.Module):
         images, texts, pairs = batch.images, batch.texts, batch.pairs
         image = self.encoder(images.images, corruption=images.corruption).vision[:, 1:]
         text = self.encoder(token_ids=texts.token_ids, padding=texts.padding).text
-        pair = self.encoder(
-            pairs.images, pairs.token_ids, padding=pairs.padding, corruption=pairs.corruption
-        )
+        pair = self.encoder(pairs.images, pairs.token_ids, padding=pairs.padding, corruption=pairs.corruption)
         return MaskedLogits(
             image=self.image_head(image[images.corruption]),
             text=self.text_head(text[texts.targets != IGNORE]),
@@ -138,7 +136,9 @@ class Beit3ForRetrieval(nn.Module):
 
     def encode_texts(self, token_ids: Tensor, padding: Tensor | None = None) -> Tensor:
         """Texts (B, T) to unit vectors (B, C)."""
-        return F.normalize(self.text_head(self.encoder(token_ids=token_ids, padding=padding).text[:, 0]), dim=-1)
+        return F.normalize(
+            self.text_head(self.encoder(token_ids=token_ids, padding=padding).text[:, 0]), dim=-1
+        )
 
 
 class CaptionMemory(NamedTuple):

@@ -41,7 +41,9 @@ ENCODER_MAP = WeightMap(
     )
 )
 
-_PREFIXED = tuple(Rule(f"beit3.{rule.official}", f"encoder.{rule.ours}", rule.values) for rule in ENCODER_MAP.rules)
+_PREFIXED = tuple(
+    Rule(f"beit3.{rule.official}", f"encoder.{rule.ours}", rule.values) for rule in ENCODER_MAP.rules
+)
 
 # A released checkpoint always carries the output norm; models whose head normalises leave it unused.
 WITHOUT_OUTPUT_NORM = (r"beit3\.encoder\.layer_norm\..*",)

@@ -1,0 +1,37 @@
+"""A run's config as the command line changes it: first a file, then single options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from imglish.config.core import from_yaml, override
+
+C = TypeVar("C")
+
+
+def choose(config: C, arguments: Sequence[str]) -> C:
+    """Apply what must be known before the single options can be: ``--config FILE`` and ``--PART.kind KIND``.
+
+    A part of another kind has other settings, so its kind decides which options there are.
+
+    Raises:
+        ConfigError: The file or the kind does not fit the config.
+    """
+    given = _values(arguments)
+    if "--config" in given:
+        path = Path(given["--config"])
+        config = from_yaml(type(config), path.read_text(encoding="utf-8"), str(path), base=config)
+    kinds = {option[2:].replace("-", "_"): value for option, value in given.items() if option.endswith(".kind")}
+    return override(config, kinds, where="command line")
+
+
+def _values(arguments: Sequence[str]) -> dict[str, str]:
+    """Options and the arguments after them, whether written with a space or with ``=``."""
+    given = {}
+    for option, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if option.startswith("--"):
+            name, equals, value = option.partition("=")
+            given[name] = value if equals else after
+    return given

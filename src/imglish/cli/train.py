@@ -1,0 +1,69 @@
+"""``imglish train RECIPE``: train a recipe, with any of its settings changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from imglish.cli.scores import print_scores
+from imglish.cli.settings import choose
+from imglish.cli.usage import UsageError, did_you_mean
+from imglish.recipes.assemble import train_recipe
+from imglish.recipes.config import RunConfig
+from imglish.recipes.runs import RECIPES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Train:
+    """Train a recipe.
+
+    A part of another kind, such as --data.kind folder, has other settings: name its kind and --help lists them.
+
+    Args:
+        recipe: Name of the recipe.
+        out: Folder of the run; runs/RECIPE by default.
+        resume: Go on from the last checkpoint in that folder.
+        config: YAML file with the settings to change; options come after it.
+        settings: The recipe's own.
+    """
+
+    recipe: tyro.conf.Positional[str]
+    out: Path | None = None
+    resume: bool = False
+    config: Path | None = None
+    settings: Annotated[RunConfig, tyro.conf.arg(name="")]
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Train and print the final scores."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return
+    name = arguments[0]
+    if name not in RECIPES:
+        raise UsageError(f"there is no recipe {name!r}{did_you_mean(name, RECIPES)}; see imglish train --help")
+    config = choose(RECIPES[name](), arguments)
+    options = tyro.cli(
+        Train,
+        args=arguments,
+        prog="imglish train",
+        default=Train(recipe=name, settings=config),
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    out = options.out or Path("runs") / name
+    print_scores(out, train_recipe(options.settings, out, resume=options.resume))
+
+
+def overview() -> str:
+    """Usage, and the recipes with the first line of what they say about themselves."""
+    width = max(map(len, RECIPES))
+    lines = [f"  {name:{width}}  {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items()]
+    return (
+        "usage: imglish train RECIPE [--out DIR] [--resume] [--config FILE.yaml] [--SETTING VALUE ...]\n\n"
+        + "\n".join(["recipes:", *lines])
+        + "\n\nimglish train RECIPE --help lists its settings."
+    )

@@ -1,0 +1,218 @@
+"""From a run's settings to a trained model; the only module that knows every package."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imglish.config.core import differences
+from imglish.data.loader import prefetch
+from imglish.errors import ConfigError
+from imglish.evaluation.evaluate import evaluate
+from imglish.recipes import pretraining
+from imglish.recipes.assembly import Assembly, Shares
+from imglish.recipes.config import (
+    ContrastiveTask,
+    MaskedDataModelingTask,
+    RunConfig,
+    VisualTokenizerTask,
+    WorldStreamData,
+)
+from imglish.recipes.run_folder import RunFolder, find_run, load_encoder
+from imglish.recipes.sources import world_corpus
+from imglish.text.tokenizer import TextTokenizer
+from imglish.text.training import train_tokenizer
+from imglish.train.checkpoint import Checkpoints, load_strictly, load_weights
+from imglish.train.distributed import Ranks, join_ranks
+from imglish.train.ema import Ema
+from imglish.train.logging import RunLog
+from imglish.train.loop import LoopConfig, train
+from imglish.train.optimizer import build_optimizer
+from imglish.train.parallelize import parallelize
+from imglish.train.state import TrainState
+
+log = logging.getLogger(__name__)
+WORLD_VOCABULARY = 400  # sentencepiece pieces asked for on the World's corpus
+
+
+def train_recipe(config: RunConfig, out: Path, *, resume: bool = False, title: str = "") -> dict[str, float]:
+    """Train a run to its end and score it.
+
+    Args:
+        config: The run.
+        out: Its folder.
+        resume: True goes on from the last checkpoint in the folder; a finished run returns its scores.
+        title: Stands before the progress bar.
+
+    Returns:
+        The final scores, also in ``scores.json``.
+
+    Raises:
+        ConfigError: The folder holds a run already and ``resume`` is False, or one of other settings.
+    """
+    folder = RunFolder(out)
+    _claim(folder, config, resume)
+    if folder.scores_path.is_file() and folder.weights_path.is_file():
+        return dict(json.loads(folder.scores_path.read_text()))
+    with join_ranks(config.train.device) as ranks:
+        torch.manual_seed(config.train.seed)
+        shares = Shares(ranks.rank, ranks.world_size, config.train.grad_accumulation)
+        assembly = assemble(config, folder, shares)
+        return _train(assembly, config, folder, ranks, shares, title or config.name)
+
+
+def _train(
+    assembly: Assembly[Any], config: RunConfig, folder: RunFolder, ranks: Ranks, shares: Shares, title: str
+) -> dict[str, float]:
+    task, settings = assembly.task.to(ranks.device), config.train
+    model = task.model
+    if config.init:
+        fresh = load_encoder(model, find_run(config.init, "encoder"))
+        log.info("weights from %s; starting anew: %s", config.init, ", ".join(fresh) or "nothing")
+    exceptions = _not_decayed(model)
+    state = TrainState(
+        model=model,
+        optimizer=build_optimizer(model, config.optimizer, exceptions=exceptions, scale=assembly.scale),
+        ema=Ema(model, settings.ema_decay) if settings.ema_decay else None,
+    )
+    # Dropout and the like must differ between ranks, initial weights must not.
+    torch.manual_seed(settings.seed + 1000 * ranks.rank)
+    checkpoints = Checkpoints(folder.checkpoints_path, settings.keep_checkpoints)
+    checkpoints.load_latest(state, ranks)
+    task.model = parallelize(model, settings.strategy, ranks)
+
+    def score() -> dict[str, float]:
+        scores = evaluate(task, assembly.evaluation(shares), ranks.device)
+        return scores | (assembly.finish() if assembly.finish is not None else {})
+
+    micro_steps = settings.grad_accumulation
+    batches = prefetch(
+        assembly.plan, state.step * micro_steps, settings.num_steps * micro_steps, settings.num_workers
+    )
+    loop = LoopConfig(
+        train=settings,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        global_batch_size=config.task.batch_size,
+    )
+    run_log = None
+    if ranks.is_main:
+        run_log = RunLog(
+            folder.path,
+            title=title,
+            num_steps=settings.num_steps,
+            start=state.step,
+            tensorboard=settings.tensorboard,
+        )
+    if run_log is None:
+        finished = train(
+            task, state, batches, loop, ranks=ranks, checkpoints=checkpoints, log=None, evaluate=score
+        )
+    else:
+        with run_log:
+            finished = train(
+                task, state, batches, loop, ranks=ranks, checkpoints=checkpoints, log=run_log, evaluate=score
+            )
+    if not finished:
+        raise KeyboardInterrupt
+    task.model = model
+    if state.ema is not None:
+        model.load_state_dict(state.ema.weights)
+    scores = score()
+    if ranks.is_main:
+        folder.save_weights(model)
+        folder.scores_path.write_text(json.dumps(scores, indent=1) + "\n")
+    return scores
+
+
+def evaluate_recipe(config: RunConfig, run: Path) -> dict[str, float]:
+    """Score the finished weights of a run."""
+    folder = RunFolder(run)
+    with join_ranks(config.train.device) as ranks:
+        shares = Shares(ranks.rank, ranks.world_size)
+        assembly = assemble(config, folder, shares)
+        load_strictly(assembly.task.model, folder.weights(), where=str(folder.weights_path))
+        task = assembly.task.to(ranks.device)
+        scores = evaluate(task, assembly.evaluation(shares), ranks.device)
+        return scores | (assembly.finish() if assembly.finish is not None else {})
+
+
+def assemble(config: RunConfig, folder: RunFolder, shares: Shares) -> Assembly[Any]:
+    """Join model, loss, metric and data of a run."""
+    task = config.task
+    match task:
+        case ContrastiveTask():
+            text = text_tokenizer(config, folder, task.model.vocab_size)
+            return pretraining.assemble_contrastive(config, task, text, shares)
+        case VisualTokenizerTask():
+            return pretraining.assemble_visual_tokenizer(config, task, shares)
+        case MaskedDataModelingTask():
+            text = text_tokenizer(config, folder, task.model.vocab_size)
+            return pretraining.assemble_masked_data_modeling(config, task, text, shares)
+    raise ConfigError(f"no assembly for a run of {task.kind}")
+
+
+def text_tokenizer(config: RunConfig, folder: RunFolder, vocab_size: int) -> TextTokenizer:
+    """The text tokenizer of a run, copied into its folder.
+
+    It is, in this order: the one the folder has, the one named by the config, that of the initial weights,
+    or a new one trained on the World's texts.
+
+    Raises:
+        ConfigError: It has more ids than the model has embeddings.
+    """
+    if folder.text_path.is_file():
+        tokenizer = folder.text_tokenizer()
+    elif config.text_tokenizer:
+        tokenizer = TextTokenizer(config.text_tokenizer)
+    elif config.init:
+        tokenizer = find_run(config.init, "encoder").text_tokenizer()
+    elif isinstance(config.data, WorldStreamData):
+        tokenizer = train_tokenizer(
+            world_corpus(config.data.world), folder.text_path, vocab_size=WORLD_VOCABULARY
+        )
+    else:
+        raise ConfigError("text_tokenizer: this run starts from scratch on files; name a .spm file")
+    if tokenizer.vocab_size > vocab_size:
+        raise ConfigError(
+            f"the text tokenizer has {tokenizer.vocab_size} ids, task.model.vocab_size is {vocab_size}; "
+            "make that at least as large"
+        )
+    if not folder.text_path.is_file():
+        folder.text_path.write_bytes(tokenizer.serialized)
+    return tokenizer
+
+
+def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
+    """Make the folder this run's own, or check that it is."""
+    if folder.config_path.is_file():
+        if not resume:
+            raise ConfigError(
+                f"{folder.path} holds a run already; go on with --resume, or choose another folder with --out"
+            )
+        changed = differences(folder.config(), config)
+        fixed = {name: values for name, values in changed.items() if not name.startswith("train.")}
+        if fixed:
+            name, (old, new) = next(iter(fixed.items()))
+            raise ConfigError(
+                f"{folder.path} was trained with {name} = {old}, not {new}; resume with the same settings, "
+                "or choose another folder with --out"
+            )
+    folder.write_config(config)
+
+
+def _not_decayed(model: torch.nn.Module) -> set[str]:
+    """What the encoder says is not decayed, by the names of the whole model."""
+    encoder = getattr(model, "encoder", None)
+    rule: Callable[[], set[str]] | None = getattr(encoder, "no_weight_decay", None)
+    if rule is None:
+        return {"class_token", "positions"}
+    return {f"encoder.{name}" for name in rule()} | {"logit_scale"}
+
+
+__all__ = ["assemble", "evaluate_recipe", "load_weights", "text_tokenizer", "train_recipe"]

@@ -1,0 +1,77 @@
+"""The parts of a run, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from imglish.data.loader import BatchPlan, Dataset, Loaded, evaluation_batches
+from imglish.errors import ConfigError
+from imglish.tasks.base import Task
+
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """This rank's share of every batch."""
+
+    rank: int = 0
+    world_size: int = 1
+    grad_accumulation: int = 1
+
+    def per_rank(self, global_size: int) -> int:
+        """Samples of one micro step on this rank.
+
+        Raises:
+            ConfigError: The batch does not divide by ranks and micro steps.
+        """
+        parts = self.world_size * self.grad_accumulation
+        if global_size % parts:
+            raise ConfigError(
+                f"a batch of {global_size} does not divide by {self.world_size} ranks x "
+                f"{self.grad_accumulation} micro steps; choose a multiple of {parts}"
+            )
+        return global_size // parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly(Generic[B]):
+    """A task with its data.
+
+    Args:
+        task: Model, loss and metric.
+        plan: Training batches.
+        evaluation_set: What is scored, in order, once each; or
+        evaluation_plan: a plan of batches to score, where the streams are mixed.
+        num_evaluation_batches: How many of them.
+        collate: Joins samples of ``evaluation_set``.
+        evaluation_batch_size: Samples of a batch there.
+        finish: Adds scores that need more than the task's metric.
+        scale: Learning-rate factor of a parameter by its name.
+    """
+
+    task: Task
+    plan: BatchPlan[B]
+    evaluation_set: Dataset[Any] | None = None
+    evaluation_plan: BatchPlan[B] | None = None
+    num_evaluation_batches: int = 0
+    collate: Callable[[Sequence[Any]], B] | None = None
+    evaluation_batch_size: int = 100
+    finish: Callable[[], dict[str, float]] | None = None
+    scale: Callable[[str], float] | None = None
+
+    def evaluation(self, shares: Shares) -> Iterator[Loaded[B]]:
+        """This rank's batches to score."""
+        if self.evaluation_set is not None and self.collate is not None:
+            return evaluation_batches(
+                self.evaluation_set,
+                self.collate,
+                self.evaluation_batch_size,
+                rank=shares.rank,
+                world_size=shares.world_size,
+            )
+        assert self.evaluation_plan is not None
+        plan = self.evaluation_plan
+        return (plan.batch(step) for step in range(self.num_evaluation_batches))

@@ -1,0 +1,221 @@
+"""What a run is: a tree of frozen, validated settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from imglish.data.world.scene import WorldConfig
+from imglish.models.beit3.config import Beit3Config
+from imglish.models.vqkd.config import VqkdConfig
+from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldStreamData:
+    """The World, drawn while training; no files.
+
+    Args:
+        world: Which World.
+        num_scenes: Scenes of the training split; more than are read is fine.
+        num_validation: Scenes of the validation split that are scored.
+        alt_texts: True puts a terse text in place of half of the captions.
+    """
+
+    kind: Literal["world_stream"] = "world_stream"
+    world: WorldConfig = WorldConfig()
+    num_scenes: int = 1_000_000
+    num_validation: int = 500
+    alt_texts: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderData:
+    """A folder in the published formats, as `imglish world` writes it.
+
+    Args:
+        root: The folder.
+        num_validation: Samples of the validation split that are scored; 0 scores all.
+    """
+
+    kind: Literal["folder"] = "folder"
+    root: Path = Path("world")
+    num_validation: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContrastiveTask:
+    """Contrastive pretraining of a dual encoder: the World's CLIP, teacher of the visual tokenizer."""
+
+    kind: Literal["contrastive"] = "contrastive"
+    model: Beit3Config = Beit3Config()
+    max_text_tokens: int = 48
+    batch_size: int = 128
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VisualTokenizerTask:
+    """VQ-KD against a teacher.
+
+    Args:
+        tokenizer: Its sizes.
+        teacher: ``run:FOLDER`` of a contrastive run, or ``timm:NAME``.
+        beta: Weight of the commitment term.
+    """
+
+    kind: Literal["visual_tokenizer"] = "visual_tokenizer"
+    tokenizer: VqkdConfig = VqkdConfig()
+    teacher: str = "timm:vit_base_patch16_clip_224.openai"
+    beta: float = 1.0
+    batch_size: int = 128
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskedDataModelingTask:
+    """Masked data modelling of three streams.
+
+    Args:
+        model: The Multiway Transformer.
+        visual_tokenizer: Folder of a visual tokenizer run.
+        num_images: Pictures of a batch.
+        num_texts: Texts of a batch.
+        num_pairs: Image-text pairs of a batch.
+        image_share: Share of patches to hide.
+        min_block: Smallest rectangle of hidden patches.
+        text_share: Share of words to hide in texts.
+        pair_text_share: Share of words to hide in texts of pairs.
+        clean_share: Share of pairs whose picture is left whole; 0 in the paper.
+        max_text_tokens: Texts are cut to this length.
+        crop_scale: Smallest share of the area that a random crop of an unpaired picture keeps.
+    """
+
+    kind: Literal["masked_data_modeling"] = "masked_data_modeling"
+    model: Beit3Config = Beit3Config()
+    visual_tokenizer: str = ""
+    num_images: int = 2048
+    num_texts: int = 2048
+    num_pairs: int = 2048
+    image_share: float = 0.4
+    min_block: int = 16
+    text_share: float = 0.15
+    pair_text_share: float = 0.5
+    clean_share: float = 0.0
+    max_text_tokens: int = 48
+    crop_scale: float = 1.0
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of all three streams."""
+        return self.num_images + self.num_texts + self.num_pairs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VqaTask:
+    """Visual question answering.
+
+    Args:
+        model: The fusion encoder.
+        min_answer_count: An answer becomes a class from so many occurrences on; 9 on VQAv2.
+        max_text_tokens: Questions are cut to this length.
+        use_pictures: False shows grey pictures: the no-picture baseline.
+        batch_size: Over all ranks.
+    """
+
+    kind: Literal["vqa"] = "vqa"
+    model: Beit3Config = Beit3Config()
+    min_answer_count: int = 9
+    max_text_tokens: int = 64
+    use_pictures: bool = True
+    batch_size: int = 128
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrievalTask:
+    """Image-text retrieval."""
+
+    kind: Literal["retrieval"] = "retrieval"
+    model: Beit3Config = Beit3Config()
+    max_text_tokens: int = 64
+    batch_size: int = 3072
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptioningTask:
+    """Image captioning.
+
+    Args:
+        model: The generator.
+        mask_share: Share of tokens to hide.
+        smoothing: Label smoothing.
+        num_beams: Beams of generation.
+        length_penalty: Exponent of the length that scores are divided by.
+        max_text_tokens: Longest caption with special tokens.
+        use_pictures: False shows grey pictures: the no-picture baseline.
+        batch_size: Over all ranks.
+    """
+
+    kind: Literal["captioning"] = "captioning"
+    model: Beit3Config = Beit3Config()
+    mask_share: float = 0.6
+    smoothing: float = 0.1
+    num_beams: int = 3
+    length_penalty: float = 0.6
+    max_text_tokens: int = 32
+    use_pictures: bool = True
+    batch_size: int = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentationTask:
+    """Semantic segmentation with ViT-Adapter and Semantic FPN over the vision side.
+
+    Args:
+        model: The Multiway Transformer whose vision side is the backbone.
+        num_interactions: Interaction blocks of the adapter.
+        head_width: Features of the Semantic FPN.
+        batch_size: Over all ranks.
+    """
+
+    kind: Literal["semantic_segmentation"] = "semantic_segmentation"
+    model: Beit3Config = Beit3Config()
+    num_interactions: int = 4
+    head_width: int = 128
+    batch_size: int = 16
+
+
+TaskConfig = (
+    ContrastiveTask
+    | VisualTokenizerTask
+    | MaskedDataModelingTask
+    | VqaTask
+    | RetrievalTask
+    | CaptioningTask
+    | SegmentationTask
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """One run: which task, on which data, from which weights, how long.
+
+    Args:
+        name: Of the recipe; also the default output folder under ``runs``.
+        task: The task with its model.
+        data: What it reads.
+        text_tokenizer: A ``.spm`` file; empty trains one on the World's texts.
+        init: Weights to start from: empty for scratch, ``world`` for the weights in the package, or the
+            folder of a run. What they do not have, such as a new head, starts anew.
+        optimizer: AdamW and its rates.
+        schedule: Warmup and cosine.
+        train: The loop.
+    """
+
+    name: str
+    task: TaskConfig
+    data: WorldStreamData | FolderData = WorldStreamData()
+    text_tokenizer: str = ""
+    init: str = ""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)

@@ -1,0 +1,135 @@
+"""What a finished run leaves behind, and reading it again.
+
+A run folder holds ``config.yaml``, ``model.safetensors``, ``text.spm`` where the run reads text,
+``answers.txt`` where it answers, ``metrics.jsonl``, ``scores.json`` and ``checkpoints/``. The weights that
+ship in the package lie in folders of the same form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from imglish.config.core import from_yaml, to_yaml
+from imglish.errors import CheckpointError, ConfigError
+from imglish.recipes.config import RunConfig
+from imglish.text.tokenizer import TextTokenizer
+from imglish.train.checkpoint import load_weights, save_weights
+
+EMBEDDED = "world"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def weights_path(self) -> Path:
+        """The final weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def text_path(self) -> Path:
+        """The text tokenizer."""
+        return self.path / "text.spm"
+
+    @property
+    def answers_path(self) -> Path:
+        """The answer vocabulary."""
+        return self.path / "answers.txt"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """The checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def scores_path(self) -> Path:
+        """The final scores."""
+        return self.path / "scores.json"
+
+    def write_config(self, config: RunConfig) -> None:
+        """Save the resolved config."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.config_path.write_text(to_yaml(config), encoding="utf-8")
+
+    def config(self) -> RunConfig:
+        """The config the run was trained with.
+
+        Raises:
+            ConfigError: The folder is no run folder.
+        """
+        if not self.config_path.is_file():
+            raise ConfigError(f"{self.path} is no run folder: it has no config.yaml; train the recipe first")
+        return from_yaml(RunConfig, self.config_path.read_text(encoding="utf-8"), str(self.config_path))
+
+    def weights(self) -> dict[str, Tensor]:
+        """The final weights in float32.
+
+        Raises:
+            CheckpointError: The run is not finished, or the file is damaged.
+        """
+        if not self.weights_path.is_file():
+            raise CheckpointError(
+                f"{self.path} has no model.safetensors: the run is not finished; go on with --resume"
+            )
+        return {name: _float(tensor) for name, tensor in load_weights(self.weights_path).items()}
+
+    def save_weights(self, model: nn.Module) -> None:
+        """Write the final weights; the file appears whole or not at all."""
+        partial = self.weights_path.with_suffix(".partial")
+        save_weights(model.state_dict(), partial)
+        partial.replace(self.weights_path)
+
+    def text_tokenizer(self) -> TextTokenizer:
+        """The text tokenizer the run was trained with."""
+        return TextTokenizer(self.text_path)
+
+
+def find_run(name: str, part: str = "") -> RunFolder:
+    """The folder of a run: a path, or ``world`` for what ships in the package.
+
+    Args:
+        name: Path or ``world``.
+        part: Sub-folder of the embedded weights: ``encoder`` or ``visual_tokenizer``.
+    """
+    if name == EMBEDDED:
+        return RunFolder(Path(str(resources.files("imglish.hub") / "world" / part)))
+    return RunFolder(Path(name))
+
+
+def load_encoder(model: nn.Module, folder: RunFolder) -> list[str]:
+    """Take over every weight of the encoder, and of heads of the same name and shape.
+
+    Returns:
+        Names of the parameters that start anew, such as a new head.
+
+    Raises:
+        CheckpointError: The encoder has another architecture.
+    """
+    own, weights = model.state_dict(), folder.weights()
+    for name, tensor in own.items():
+        if name.startswith("encoder.") and (name not in weights or weights[name].shape != tensor.shape):
+            found = tuple(weights[name].shape) if name in weights else "missing"
+            raise CheckpointError(
+                f"{folder.path} belongs to another architecture: {name} is {found}, "
+                f"the model expects {tuple(tensor.shape)}"
+            )
+    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    model.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting.keys())
+
+
+def _float(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

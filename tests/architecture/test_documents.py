@@ -1,0 +1,66 @@
+"""What the documents show exists and runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from imglish.cli.main import COMMANDS
+from tests.architecture.source_tree import PACKAGE, ROOT, name_of
+from tests.architecture.test_imports import MAY_IMPORT
+
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted(ROOT.glob("docs/*.md")),
+]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """Fenced code of one language; an empty language is that of shell commands and trees."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
+    local = [link.partition("#")[0] for link in links if "://" not in link]
+    assert not [link for link in local if link and not (path.parent / link).exists()]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_python_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for code in blocks(path, "python"):
+        exec(compile(code, str(path), "exec"), {})
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_shown_commands_exist(path: Path) -> None:
+    shown = [line.split() for block in blocks(path, "") for line in block.splitlines()]
+    names = [words[1] for words in shown if words[:1] == ["imglish"] and len(words) > 1]
+    assert not set(names) - set(COMMANDS)
+
+
+def test_the_readme_begins_with_the_two_commands_that_set_everything_up() -> None:
+    commands = ["pip install uv && uv run imglish demo\n", "pip install uv && uv run --group test pytest\n"]
+    assert blocks(ROOT / "README.md", "")[:2] == commands
+
+
+def test_the_map_of_the_readme_has_every_package_and_no_other() -> None:
+    tree = next(block for block in blocks(ROOT / "README.md", "") if block.startswith("src/imglish/"))
+    shown = re.findall(r"^  (\w+)/", tree, re.MULTILINE)
+    packages = {path.name for path in PACKAGE.iterdir() if any(path.glob("*.py"))}
+    assert sorted(shown) == sorted(packages)
+
+
+def test_the_table_of_imports_has_every_package() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
+    shown = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert {path.name for path in PACKAGE.iterdir() if any(path.glob("*.py"))} <= shown <= set(MAY_IMPORT)

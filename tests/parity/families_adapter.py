@@ -1,0 +1,7 @@
+"""Parity families of ViT-Adapter."""
+
+from __future__ import annotations
+
+from tests.parity.case import Family
+
+FAMILIES: tuple[Family, ...] = ()

@@ -1,0 +1,7 @@
+"""Parity families of BEiT-3."""
+
+from __future__ import annotations
+
+from tests.parity.case import Family
+
+FAMILIES: tuple[Family, ...] = ()
