@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import random
 import subprocess
@@ -167,3 +168,24 @@ def test_a_tar_that_shrinks_or_vanishes_after_indexing_is_noticed(shards: list[P
     shards[2].unlink()
     with pytest.raises(DataFormatError, match="cannot be read"):
         shard_set[11]
+
+
+def test_a_damaged_header_is_refused_with_its_place(shards: list[Path]) -> None:
+    data = bytearray(shards[2].read_bytes())
+    second_header = data.index(b"00000006.txt")
+    data[second_header] ^= 1
+    shards[2].write_bytes(data)
+    with pytest.raises(DataFormatError, match=rf"no tar header at byte {second_header} \(wrong checksum\)"):
+        ShardSet(shards)
+
+
+def test_a_member_of_eight_gibibytes_has_its_size_in_binary(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("huge.bin")
+    header.size = 2**33
+    path = tmp_path / "huge.tar"
+    path.write_bytes(header.tobuf(tarfile.GNU_FORMAT))
+    os.truncate(path, 512 + header.size + 1024)  # sparse: takes no room on the disk
+    assert len(ShardSet([path])) == 1
+    os.truncate(path, 512 + header.size - 1)
+    with pytest.raises(DataFormatError, match="is cut short"):
+        ShardSet([path])

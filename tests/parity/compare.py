@@ -80,7 +80,7 @@ def _compare_gradient_norms(
 def _is_numeric(value: Any) -> bool:
     try:
         _as_float64(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         return False
     return True
 

@@ -6,6 +6,7 @@ Nothing heavy is imported before a sub-command is known, so that ``imglish --hel
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"there is no {what} {name!r}{did_you_mean(name, COMMANDS) or '; see imglish --help'}", MISUSED
         )
     command = COMMANDS[name]
+    _show_logs()
     try:
         command.run(rest)
     except UsageError as error:
@@ -83,6 +85,22 @@ def help_text() -> str:
         f"usage: imglish COMMAND [OPTIONS]\n\n{lines}\n\n"
         "imglish COMMAND --help lists a command's options. New here? Run imglish demo."
     )
+
+
+class _ErrorStream(logging.Handler):
+    """Prints to whatever the error stream is at that moment, so that a progress bar can make room."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        print(f"imglish: {self.format(record)}", file=sys.stderr)
+
+
+def _show_logs() -> None:
+    """Let the package's messages reach the terminal."""
+    logger = logging.getLogger("imglish")
+    if not logger.handlers:
+        logger.addHandler(_ErrorStream())
+        logger.setLevel(logging.INFO)
 
 
 def _fail(message: str, code: int) -> int:

@@ -23,7 +23,9 @@ def choose(config: C, arguments: Sequence[str]) -> C:
     if "--config" in given:
         path = Path(given["--config"])
         config = from_yaml(type(config), path.read_text(encoding="utf-8"), str(path), base=config)
-    kinds = {option[2:].replace("-", "_"): value for option, value in given.items() if option.endswith(".kind")}
+    kinds = {
+        option[2:].replace("-", "_"): value for option, value in given.items() if option.endswith(".kind")
+    }
     return override(config, kinds, where="command line")
 
 

@@ -21,17 +21,15 @@ from imglish.recipes.runs import RECIPES
 class Train:
     """Train a recipe.
 
-    A part of another kind, such as --data.kind folder, has other settings: name its kind and --help lists them.
+    A part of another kind, such as --data.kind folder, has other settings; after it --help lists them.
 
     Args:
-        recipe: Name of the recipe.
         out: Folder of the run; runs/RECIPE by default.
         resume: Go on from the last checkpoint in that folder.
         config: YAML file with the settings to change; options come after it.
         settings: The recipe's own.
     """
 
-    recipe: tyro.conf.Positional[str]
     out: Path | None = None
     resume: bool = False
     config: Path | None = None
@@ -43,15 +41,17 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return
-    name = arguments[0]
+    name, *rest = arguments
     if name not in RECIPES:
-        raise UsageError(f"there is no recipe {name!r}{did_you_mean(name, RECIPES)}; see imglish train --help")
-    config = choose(RECIPES[name](), arguments)
+        raise UsageError(
+            f"there is no recipe {name!r}{did_you_mean(name, RECIPES)}; see imglish train --help"
+        )
+    config = choose(RECIPES[name](), rest)
     options = tyro.cli(
         Train,
-        args=arguments,
-        prog="imglish train",
-        default=Train(recipe=name, settings=config),
+        args=rest,
+        prog=f"imglish train {name}",
+        default=Train(settings=config),
         config=(tyro.conf.AvoidSubcommands,),
     )
     out = options.out or Path("runs") / name
@@ -61,7 +61,9 @@ def run(arguments: Sequence[str]) -> None:
 def overview() -> str:
     """Usage, and the recipes with the first line of what they say about themselves."""
     width = max(map(len, RECIPES))
-    lines = [f"  {name:{width}}  {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items()]
+    lines = [
+        f"  {name:{width}}  {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items()
+    ]
     return (
         "usage: imglish train RECIPE [--out DIR] [--resume] [--config FILE.yaml] [--SETTING VALUE ...]\n\n"
         + "\n".join(["recipes:", *lines])

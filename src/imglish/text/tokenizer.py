@@ -15,6 +15,20 @@ from imglish.errors import DataFormatError
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # sentencepiece's sign for a space
+# What the official decoding joins, in its order.
+_TIDY = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"),
+    (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
+
+
+def with_ends(token_ids: Sequence[int], max_tokens: int) -> list[int]:
+    """``<s>``, at most ``max_tokens - 2`` of the ids, ``</s>``; raises ValueError where no word fits."""
+    if max_tokens < 3:
+        raise ValueError(f"max_tokens must leave room for a word between <s> and </s>; got {max_tokens}")
+    return [BOS, *token_ids[: max_tokens - 2], EOS]
+
 
 class TextTokenizer:
     """Text to token ids and back.
@@ -51,6 +65,7 @@ class TextTokenizer:
         self.serialized = serialized
         self._num_pieces = self._model.get_piece_size()
         self._unknown = self._model.unk_id()
+        self._special = {BOS: "<s>", PAD: "<pad>", EOS: "</s>", UNK: "<unk>", self.mask_id: "<mask>"}
 
     @property
     def vocab_size(self) -> int:
@@ -68,24 +83,22 @@ class TextTokenizer:
         return [UNK if piece == self._unknown else piece + 1 for piece in ids]
 
     def encode_for_model(self, text: str, max_tokens: int) -> list[int]:
-        """``<s>``, at most ``max_tokens - 2`` pieces, ``</s>``."""
-        if max_tokens < 3:
-            raise ValueError(f"max_tokens must leave room for a word between <s> and </s>; got {max_tokens}")
-        return [BOS, *self.encode(text)[: max_tokens - 2], EOS]
+        """``<s>``, at most ``max_tokens - 2`` pieces, ``</s>``; see `with_ends`."""
+        return with_ends(self.encode(text), max_tokens)
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """Text of the ids; special tokens are left out, an unknown piece becomes sentencepiece's sign for it."""
-        return str(self._model.decode([self._piece(i) for i in token_ids if not self._is_special(i)]))
+        """Text of the ids without special tokens (``<unk>`` is one), spaces before punctuation removed."""
+        text = "".join(self._piece(i) for i in token_ids if i not in self._special)
+        text = text.replace(_SPACE, " ").strip()
+        for spaced, joined in _TIDY:
+            text = text.replace(spaced, joined)
+        return text
 
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
         """The piece of each id, special tokens by their names."""
-        names = {BOS: "<s>", PAD: "<pad>", EOS: "</s>", UNK: "<unk>", self.mask_id: "<mask>"}
-        return [names.get(i) or str(self._model.id_to_piece(i - 1)) for i in token_ids]
+        return [self._special.get(i) or self._piece(i) for i in token_ids]
 
-    def _is_special(self, token_id: int) -> bool:
-        return token_id in (BOS, PAD, EOS, self.mask_id)
-
-    def _piece(self, token_id: int) -> int:
+    def _piece(self, token_id: int) -> str:
         if not 0 <= token_id < self.vocab_size:
             raise ValueError(f"token id {token_id} is outside the vocabulary of {self.vocab_size}")
-        return int(self._unknown) if token_id == UNK else token_id - 1
+        return str(self._model.id_to_piece(token_id - 1))

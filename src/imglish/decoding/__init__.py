@@ -1,0 +1,1 @@
+"""From network outputs to answers, for tasks, evaluation and inference alike."""
