@@ -84,7 +84,7 @@ def load(model: nn.Module, case: Case, weight_map: WeightMap) -> None:
 def official_gradient_norms(model: nn.Module, weight_map: WeightMap, loss: Tensor) -> dict[str, float | None]:
     """Gradient norms of a loss under the official names of the parameters."""
     model.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     parameters = dict(model.named_parameters())
     return gradient_norms(weight_map.to_official(parameters))
 

@@ -1,13 +1,14 @@
 """Run parity cases: ``python -m tests.parity.run CASES_DIR [--only GLOB]``.
 
 Prints a line for each case (name, largest absolute and relative difference, verdict) and last
-``parity: N ok, N failed, N not covered``. Exits 1 where any case failed, 2 where there is none.
+``parity: N ok, N failed, N not covered``. Exits with 1 where any case failed, with 2 where there is none.
 """
 
 from __future__ import annotations
 
 import argparse
 import traceback
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -97,12 +98,12 @@ def find_cases(folder: Path, only: str = "*") -> list[Case]:
     return [Case(path) for path in sorted(found)]
 
 
-def main() -> int:
-    """Run the cases named on the command line."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the cases named on the command line, or in ``words``; returns the exit status."""
     parser = argparse.ArgumentParser(description="Compare imglish with numbers of the official code.")
     parser.add_argument("cases", type=Path, metavar="CASES_DIR", help="folder of case folders")
     parser.add_argument("--only", default="*", metavar="GLOB", help="only cases whose name matches")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     cases = find_cases(arguments.cases, arguments.only)
     if not cases:
         parser.error(f"{arguments.cases}: no case.json below it matches {arguments.only!r}")

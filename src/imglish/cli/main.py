@@ -7,9 +7,11 @@ Nothing heavy is imported before a sub-command is known, so that ``imglish --hel
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from imglish.cli.usage import UsageError, did_you_mean
 from imglish.errors import ImglishError
@@ -42,28 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(help_text())
-        return 0 if arguments else MISUSED
-    if arguments[0] == "--version":
-        from imglish import __version__
-
-        print(f"imglish {__version__}")
-        return 0
-    name, *rest = arguments
-    if name not in COMMANDS:
-        what = "option" if name.startswith("-") else "command"
-        return _fail(
-            f"there is no {what} {name!r}{did_you_mean(name, COMMANDS) or '; see imglish --help'}", MISUSED
-        )
-    command = COMMANDS[name]
-    _show_logs()
     try:
-        command.run(rest)
+        return _run(arguments)
     except UsageError as error:
         return _fail(str(error), MISUSED)
     except ImglishError as error:
         return _fail(str(error), FAILED)
+    except BrokenPipeError:  # who read our output has had enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as error:
         if error.filename is None:
             raise
@@ -71,8 +60,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # the argument parser has said what is wrong
         return (stop.code or 0) if not isinstance(stop.code, str) else FAILED
     except KeyboardInterrupt:
-        print(f"\nimglish: interrupted; {command.interrupted}", file=sys.stderr)
+        print(f"\nimglish: interrupted; {COMMANDS[arguments[0]].interrupted}", file=sys.stderr)
         return INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    """Find the sub-command and run it."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(help_text(), flush=True)
+        return 0 if arguments else MISUSED
+    name, *rest = arguments
+    if name == "--version":
+        print(f"imglish {version('imglish')}")
+        return 0
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        raise UsageError(
+            f"there is no {what} {name!r}{did_you_mean(name, COMMANDS) or '; see imglish --help'}"
+        )
+    _show_logs()
+    COMMANDS[name].run(rest)
     return 0
 
 

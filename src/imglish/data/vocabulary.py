@@ -68,7 +68,8 @@ def build_vocabulary(most_common: Iterable[str], *, min_count: int) -> AnswerVoc
     answers = tuple(answer for answer, count in counts.items() if count >= min_count)
     if not answers:
         raise DataFormatError(
-            f"no answer occurs {min_count} times among {sum(counts.values())} questions; lower min_answer_count"
+            f"no answer occurs {min_count} times among {sum(counts.values())} questions; "
+            "lower min_answer_count"
         )
     return AnswerVocabulary(answers)
 
@@ -81,8 +82,8 @@ def load_vocabulary(path: Path) -> AnswerVocabulary:
     """
     if not path.is_file():
         raise DataFormatError(f"{path}: no such file; expected an answer vocabulary (answer2label.txt)")
-    answers = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+    answers: list[str] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()):
         try:
             entry = json.loads(line)
             answer, label = entry["answer"], entry["label"]
@@ -92,5 +93,9 @@ def load_vocabulary(path: Path) -> AnswerVocabulary:
             ) from error
         if label != number:
             raise DataFormatError(f"{path}, line {number + 1}: has label {label}, expected {number}")
+        if not isinstance(answer, str) or answer in answers:
+            raise DataFormatError(f"{path}, line {number + 1}: expected a new answer, got {answer!r}")
         answers.append(answer)
+    if not answers:
+        raise DataFormatError(f"{path}: empty file; expected an answer vocabulary (answer2label.txt)")
     return AnswerVocabulary(tuple(answers))

@@ -162,7 +162,7 @@ def beam_search(
         The best text of each picture.
 
     Raises:
-        ValueError: The vocabulary is too small for so many candidates.
+        ValueError: The vocabulary is too small for so many beams.
     """
     searches = [_Search(config, eos) for _ in range(batch_size)]
     active = list(searches)
@@ -194,9 +194,9 @@ def _candidates(
     )  # (active, beams)
     vocab_size = log_probabilities.shape[1]
     total = log_probabilities.float().view(*so_far.shape, vocab_size) + so_far[..., None]
-    count = config.candidates_per_beam * config.num_beams
-    if count > vocab_size:
-        raise ValueError(f"{count} candidates need a larger vocabulary than {vocab_size} words")
+    if vocab_size <= config.num_beams:
+        raise ValueError(f"{config.num_beams} beams need a larger vocabulary than {vocab_size} words")
+    count = min(config.candidates_per_beam * config.num_beams, total[0].numel())
     best = total.flatten(1).topk(count, dim=1)
     return [
         [

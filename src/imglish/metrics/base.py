@@ -1,11 +1,12 @@
-"""What every metric offers, and sums over ranks."""
+"""What every metric offers, sums over ranks, and samples that were seen twice."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 import torch
-from torch import Tensor, distributed as dist
+from torch import Tensor
+from torch import distributed as dist
 
 
 class Metric(Protocol):
@@ -39,3 +40,12 @@ def join_over_ranks(rows: Tensor) -> Tensor:
     parts: list[Tensor | None] = [None] * dist.get_world_size()
     dist.all_gather_object(parts, rows)
     return torch.cat([part for part in parts if part is not None])
+
+
+def first_of_each(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct ids of int64 (N,) in ascending order, and where each stands first, both (K,)."""
+    unique, inverse = torch.unique(ids, return_inverse=True)
+    first = torch.full((len(unique),), len(ids)).scatter_reduce(
+        0, inverse, torch.arange(len(ids)), reduce="amin"
+    )
+    return unique, first

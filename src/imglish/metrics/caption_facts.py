@@ -13,7 +13,7 @@ Name = tuple[str, str]  # colour and shape
 
 
 class CaptionFacts:
-    """Share of things that a caption names with the right colour and shape, and share of names that are wrong."""
+    """Share of things that captions name with the right colour and shape, and share of wrong names."""
 
     def __init__(self) -> None:
         self.reset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from imglish.metrics.base import join_over_ranks
+from imglish.metrics.base import first_of_each, join_over_ranks
 
 _CUTS = (1, 5, 10)
 
@@ -22,9 +22,9 @@ class RetrievalRecall:
 
     def reset(self) -> None:
         """Forget everything."""
-        self._vision: list[Tensor] = []
-        self._text: list[Tensor] = []
-        self._ids: list[Tensor] = []
+        self._vision = [torch.zeros(0)]
+        self._text = [torch.zeros(0)]
+        self._ids = [torch.zeros(0, dtype=torch.int64)]
 
     def update(self, vision: Tensor, text: Tensor, image_ids: Tensor) -> None:
         """Collect unit vectors (B, C) of pictures and their texts, and the pictures' ids int64 (B,)."""
@@ -39,10 +39,16 @@ class RetrievalRecall:
         self._ids = [join_over_ranks(torch.cat(self._ids))]
 
     def compute(self) -> dict[str, float]:
-        """``retrieval/text_recall_at_k``, ``retrieval/image_recall_at_k`` and their mean, in [0, 1]."""
+        """``retrieval/text_recall_at_k``, ``retrieval/image_recall_at_k`` and their mean, in [0, 1].
+
+        ``text_recall`` finds texts for pictures, ``image_recall`` pictures for texts; nothing where nothing
+        was collected.
+        """
         text_ids = torch.cat(self._ids)
+        if len(text_ids) == 0:
+            return {}
         text, all_vision = torch.cat(self._text), torch.cat(self._vision)
-        image_ids, first = _first_of_each(text_ids)
+        image_ids, first = first_of_each(text_ids)
         similarity = text @ all_vision[first].T  # (texts, pictures)
         scores: dict[str, float] = {}
         for k in _CUTS:
@@ -65,12 +71,3 @@ def rejection_rate(vision: Tensor, text: Tensor, wrong_text: Tensor) -> float:
         wrong_text: Unit vectors (B, C) of the same texts with one word exchanged.
     """
     return ((vision * text).sum(1) > (vision * wrong_text).sum(1)).float().mean().item()
-
-
-def _first_of_each(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct ids in ascending order, and where each stands first."""
-    unique, inverse = torch.unique(ids, return_inverse=True)
-    first = torch.full((len(unique),), len(ids)).scatter_reduce(
-        0, inverse, torch.arange(len(ids)), reduce="amin"
-    )
-    return unique, first

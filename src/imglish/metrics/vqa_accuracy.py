@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from imglish.metrics.base import join_over_ranks
+from imglish.metrics.base import first_of_each, join_over_ranks
 
 
 class VqaAccuracy:
@@ -23,7 +23,7 @@ class VqaAccuracy:
 
     def reset(self) -> None:
         """Forget everything."""
-        self._rows: list[Tensor] = []
+        self._rows = [torch.zeros(0, 3, dtype=torch.float64)]  # sample id, question type, score
 
     def update(self, predicted: Tensor, answers: Tensor, question_types: Tensor, sample_ids: Tensor) -> None:
         """Score a batch.
@@ -43,13 +43,11 @@ class VqaAccuracy:
         self._rows = [join_over_ranks(torch.cat(self._rows))]
 
     def compute(self) -> dict[str, float]:
-        """``vqa/accuracy`` and ``vqa/accuracy/<type>``, in [0, 1]."""
+        """``vqa/accuracy`` and ``vqa/accuracy/<type>``, in [0, 1]; nothing where nothing was scored."""
         rows = torch.cat(self._rows)
-        _, inverse = torch.unique(rows[:, 0], return_inverse=True)
-        first = torch.full((int(inverse.max()) + 1,), len(rows)).scatter_reduce(
-            0, inverse, torch.arange(len(rows)), reduce="amin"
-        )
-        rows = rows[first]
+        rows = rows[first_of_each(rows[:, 0])[1]]
+        if len(rows) == 0:
+            return {}
         scores = {"vqa/accuracy": rows[:, 2].mean().item()}
         for number, name in enumerate(self._types):
             mine = rows[rows[:, 1] == number, 2]

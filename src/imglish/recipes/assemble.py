@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,25 @@ from imglish.config.core import differences
 from imglish.data.loader import prefetch
 from imglish.errors import ConfigError
 from imglish.evaluation.evaluate import evaluate
-from imglish.recipes import pretraining
+from imglish.models.vqkd.model import Vqkd
+from imglish.recipes import finetuning, pretraining, segmentation
 from imglish.recipes.assembly import Assembly, Shares
 from imglish.recipes.config import (
+    CaptioningTask,
     ContrastiveTask,
     MaskedDataModelingTask,
+    RetrievalTask,
     RunConfig,
+    SegmentationTask,
     VisualTokenizerTask,
+    VqaTask,
     WorldStreamData,
 )
-from imglish.recipes.run_folder import RunFolder, find_run, load_encoder
+from imglish.recipes.run_folder import RunFolder, find_encoder, find_run, load_encoder
 from imglish.recipes.sources import world_corpus
 from imglish.text.tokenizer import TextTokenizer
 from imglish.text.training import train_tokenizer
-from imglish.train.checkpoint import Checkpoints, load_strictly, load_weights
+from imglish.train.checkpoint import Checkpoints, load_strictly
 from imglish.train.distributed import Ranks, join_ranks
 from imglish.train.ema import Ema
 from imglish.train.logging import RunLog
@@ -154,7 +158,17 @@ def assemble(config: RunConfig, folder: RunFolder, shares: Shares) -> Assembly[A
         case MaskedDataModelingTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
             return pretraining.assemble_masked_data_modeling(config, task, text, shares)
-    raise ConfigError(f"no assembly for a run of {task.kind}")
+        case VqaTask():
+            text = text_tokenizer(config, folder, task.model.vocab_size)
+            return finetuning.assemble_vqa(config, task, text, folder, shares)
+        case RetrievalTask():
+            text = text_tokenizer(config, folder, task.model.vocab_size)
+            return finetuning.assemble_retrieval(config, task, text, shares)
+        case CaptioningTask():
+            text = text_tokenizer(config, folder, task.model.vocab_size)
+            return finetuning.assemble_captioning(config, task, text, shares)
+        case SegmentationTask():
+            return segmentation.assemble_segmentation(config, task, shares)
 
 
 def text_tokenizer(config: RunConfig, folder: RunFolder, vocab_size: int) -> TextTokenizer:
@@ -207,12 +221,8 @@ def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
 
 
 def _not_decayed(model: torch.nn.Module) -> set[str]:
-    """What the encoder says is not decayed, by the names of the whole model."""
-    encoder = getattr(model, "encoder", None)
-    rule: Callable[[], set[str]] | None = getattr(encoder, "no_weight_decay", None)
-    if rule is None:
-        return {"class_token", "positions"}
-    return {f"encoder.{name}" for name in rule()} | {"logit_scale"}
-
-
-__all__ = ["assemble", "evaluate_recipe", "load_weights", "text_tokenizer", "train_recipe"]
+    """What the models say is not decayed, by the names of the whole model."""
+    if isinstance(model, Vqkd):
+        return {f"{part}.{name}" for part in ("encoder", "decoder") for name in ("class_token", "positions")}
+    prefix, encoder = find_encoder(model)
+    return {prefix + name for name in encoder.no_weight_decay()} | {"logit_scale"}

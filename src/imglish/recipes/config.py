@@ -173,13 +173,21 @@ class SegmentationTask:
     Args:
         model: The Multiway Transformer whose vision side is the backbone.
         num_interactions: Interaction blocks of the adapter.
-        head_width: Features of the Semantic FPN.
+        stem_width: Features of the spatial prior's stem.
+        num_heads: Heads of deformable attention.
+        value_ratio: Share of the width that its values have.
+        neck_width: Features of the top-down pyramid.
+        head_width: Features of the Semantic FPN head.
         batch_size: Over all ranks.
     """
 
     kind: Literal["semantic_segmentation"] = "semantic_segmentation"
     model: Beit3Config = Beit3Config()
     num_interactions: int = 4
+    stem_width: int = 64
+    num_heads: int = 12
+    value_ratio: float = 0.5
+    neck_width: int = 256
     head_width: int = 128
     batch_size: int = 16
 

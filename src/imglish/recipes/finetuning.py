@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -306,5 +305,3 @@ def _collate_captions(samples: Any) -> CaptionBatch:
 def _first(records: Any, count: int) -> Any:
     return records[:count] if count else records
 
-
-__all__ = ["Path", "assemble_captioning", "assemble_retrieval", "assemble_vqa"]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from imglish.config.core import from_yaml, to_yaml
 from imglish.errors import CheckpointError, ConfigError
+from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.recipes.config import RunConfig
 from imglish.text.tokenizer import TextTokenizer
 from imglish.train.checkpoint import load_weights, save_weights
@@ -118,17 +119,37 @@ def load_encoder(model: nn.Module, folder: RunFolder) -> list[str]:
     Raises:
         CheckpointError: The encoder has another architecture.
     """
-    own, weights = model.state_dict(), folder.weights()
-    for name, tensor in own.items():
-        if name.startswith("encoder.") and (name not in weights or weights[name].shape != tensor.shape):
-            found = tuple(weights[name].shape) if name in weights else "missing"
+    prefix, encoder = find_encoder(model)
+    weights = {
+        prefix + name.removeprefix("encoder.") if name.startswith("encoder.") else name: tensor
+        for name, tensor in folder.weights().items()
+    }
+    own = model.state_dict()
+    for name, tensor in encoder.state_dict().items():
+        if name.startswith("norm."):  # the head of some tasks normalises in place of the encoder
+            continue
+        found = weights.get(prefix + name)
+        if found is None or found.shape != tensor.shape:
+            shape = "missing" if found is None else str(tuple(found.shape))
             raise CheckpointError(
-                f"{folder.path} belongs to another architecture: {name} is {found}, "
-                f"the model expects {tuple(tensor.shape)}"
+                f"{folder.path} belongs to another architecture: {name} is {shape}, "
+                f"the model expects {tuple(tensor.shape)}; use the model settings of its config.yaml"
             )
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     model.load_state_dict(fitting, strict=False)
     return sorted(own.keys() - fitting.keys())
+
+
+def find_encoder(model: nn.Module) -> tuple[str, Beit3Encoder]:
+    """The Multiway Transformer inside a model, and the prefix of its names.
+
+    Raises:
+        CheckpointError: The model has none.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, Beit3Encoder):
+            return f"{name}.", module
+    raise CheckpointError(f"a {type(model).__name__} has no BEiT-3 encoder that weights could be loaded into")
 
 
 def _float(tensor: Tensor) -> Tensor:

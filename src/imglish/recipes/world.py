@@ -42,7 +42,8 @@ WORLD_TOKENIZER = VqkdConfig(
     decoder_heads=4,
     codebook_size=256,
     codebook_dim=32,
-    revive_after=50,
+    decay=0.9,
+    revive_after=5,
     teacher_dim=128,
 )
 
@@ -77,7 +78,7 @@ def world_visual_tokenizer(*, runs: Path = WORLD_RUNS, num_steps: int = 800) -> 
             tokenizer=WORLD_TOKENIZER, teacher=f"run:{runs / 'contrastive'}", batch_size=64
         ),
         data=WorldStreamData(),
-        optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4),
+        optimizer=OptimizerConfig(lr=5e-4, betas=(0.9, 0.99), weight_decay=1e-4),
         schedule=ScheduleConfig(warmup_steps=min(50, num_steps // 10)),
         train=TrainConfig(
             num_steps=num_steps, save_every=500, evaluate_every=500, log_every=20, num_workers=1

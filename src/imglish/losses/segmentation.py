@@ -1,0 +1,19 @@
+"""Pixel-wise losses."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORED_CLASS = 255
+
+
+def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+    """Cross entropy of every labelled pixel.
+
+    Args:
+        logits: (B, num_classes, h, w), upsampled bilinearly to the masks' size.
+        masks: int64 (B, H, W), 255 where nothing is labelled.
+    """
+    logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
+    return F.cross_entropy(logits, masks, ignore_index=IGNORED_CLASS)

@@ -1,0 +1,66 @@
+"""What an adapter asks of the ViT it holds, and BEiT-3's vision side as such a ViT."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imglish.models.beit3.embeddings import POSITION_OFFSET
+from imglish.models.beit3.encoder import Beit3Encoder
+from imglish.structures.tokens import TokenLayout
+
+
+class PlainBackbone(Protocol):
+    """A plain ViT, block by block. N = prefix tokens + rows x columns."""
+
+    width: int
+    depth: int
+    patch_size: int
+    num_prefix: int
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Pictures (B, 3, H, W) of any size to tokens (B, N, C) and the grid (rows, columns)."""
+        ...
+
+    def run_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
+        """Apply blocks ``start`` to ``stop`` (exclusive) to tokens (B, N, C)."""
+        ...
+
+
+class Beit3VisionBackbone(nn.Module):
+    """BEiT-3's vision experts as a plain ViT; the class token is the one prefix token.
+
+    Position tables are resampled where the picture is not of the size they were made for.
+    """
+
+    num_prefix = 1
+
+    def __init__(self, encoder: Beit3Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.width = encoder.config.width
+        self.depth = encoder.config.depth
+        self.patch_size = encoder.config.patch_size
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Pictures (B, 3, H, W) to tokens (B, 1 + rows x columns, C) and (rows, columns)."""
+        embedding = self.encoder.vision_embedding
+        grid = embedding.patches.grid_size(images.shape[-2], images.shape[-1])
+        own = self.encoder.config.grid_size
+        if grid == own:
+            return embedding(images), grid
+        table = embedding.positions.weight[POSITION_OFFSET:]
+        patches = table[1:].T.reshape(1, -1, *own)
+        patches = F.interpolate(patches, size=grid, mode="bicubic", align_corners=False)
+        x = embedding.patches(images) + patches[0].flatten(1).T
+        first = (embedding.class_token + table[:1]).expand(len(x), -1, -1)
+        return nn.functional.pad(x, (0, 0, 1, 0)).index_copy(1, x.new_zeros(1).long(), first), grid
+
+    def run_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
+        """Apply some blocks with the vision experts."""
+        layout = TokenLayout(num_vision=tokens.shape[1], num_text=0)
+        for index in range(start, stop):
+            tokens = self.encoder.blocks[index](tokens, layout)
+        return tokens

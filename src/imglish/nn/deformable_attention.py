@@ -1,0 +1,73 @@
+"""Deformable attention with its projections."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from imglish.ops.deformable_attention import LevelSizes, deformable_attention
+
+
+class DeformableAttention(nn.Module):
+    """Each query looks at a few points that it chooses around its own place, on every level.
+
+    Args:
+        width: Features of queries and values.
+        num_heads: Heads.
+        num_levels: Levels of the values.
+        num_points: Points of a head on a level.
+        ratio: Share of the width that the values are projected to (ViT-Adapter's addition).
+    """
+
+    def __init__(
+        self, *, width: int, num_heads: int, num_levels: int, num_points: int = 4, ratio: float = 1.0
+    ) -> None:
+        super().__init__()
+        inner = int(width * ratio)
+        if inner % num_heads:
+            raise ValueError(f"value width {inner} is not divisible by num_heads {num_heads}")
+        self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
+        self.sampling_offsets = nn.Linear(width, num_heads * num_levels * num_points * 2)
+        self.attention_weights = nn.Linear(width, num_heads * num_levels * num_points)
+        self.value_proj = nn.Linear(width, inner)
+        self.output_proj = nn.Linear(inner, width)
+        self.init_weights()
+
+    def forward(self, query: Tensor, places: Tensor, values: Tensor, level_sizes: LevelSizes) -> Tensor:
+        """Attend.
+
+        Args:
+            query: (B, Q, C).
+            places: Place of each query, (Q, 2) as (x, y) in [0, 1].
+            values: (B, N, C), levels one after the other.
+            level_sizes: (height, width) of the levels.
+        """
+        heads, levels, points = self.num_heads, self.num_levels, self.num_points
+        value = self.value_proj(values).unflatten(2, (heads, -1))
+        offsets = self.sampling_offsets(query).unflatten(2, (heads, levels, points, 2))
+        weights = self.attention_weights(query).unflatten(2, (heads, levels * points)).softmax(dim=-1)
+        sizes = query.new_tensor([(width, height) for height, width in level_sizes])
+        locations = places[:, None, None, None, :] + offsets / sizes[:, None, :]
+        sampled = deformable_attention(
+            value, level_sizes, locations, weights.unflatten(3, (levels, points))
+        )
+        y: Tensor = self.output_proj(sampled)
+        return y
+
+    def init_weights(self) -> None:
+        """Offsets start as rings around the query, one direction a head; all points weigh the same."""
+        nn.init.zeros_(self.sampling_offsets.weight)
+        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        directions = torch.stack([angles.cos(), angles.sin()], dim=1)
+        directions = directions / directions.abs().amax(dim=1, keepdim=True)
+        steps = torch.arange(1, self.num_points + 1, dtype=directions.dtype)
+        bias = directions[:, None, None, :] * steps[None, None, :, None]
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(bias.expand(-1, self.num_levels, -1, -1).flatten())
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for linear in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)

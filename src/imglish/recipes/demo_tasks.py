@@ -1,0 +1,110 @@
+"""Fine-tuning on the World: one recipe for each kind of task, from the weights in the package.
+
+Each reads a World on disk; write one with ``imglish world --out world --train 5000 --validation 500``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from imglish.recipes.config import (
+    CaptioningTask,
+    FolderData,
+    RetrievalTask,
+    RunConfig,
+    SegmentationTask,
+    VqaTask,
+)
+from imglish.recipes.world import WORLD_MODEL
+from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
+
+
+def vqa_demo(*, world: Path = Path("world"), num_steps: int = 300) -> RunConfig:
+    """Visual question answering on the World.
+
+    Run:      imglish train vqa_demo --data.root world
+    Needs:    2 CPU cores, about a minute. Scores: docs/demo.md.
+    """
+    return RunConfig(
+        name="vqa_demo",
+        task=VqaTask(model=WORLD_MODEL, min_answer_count=5, max_text_tokens=32, batch_size=64),
+        data=FolderData(root=world),
+        init="world",
+        optimizer=OptimizerConfig(lr=6e-4, weight_decay=0.01),
+        schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
+        train=_train(num_steps),
+    )
+
+
+def retrieval_demo(*, world: Path = Path("world"), num_steps: int = 150) -> RunConfig:
+    """Image-text retrieval on the World.
+
+    Run:      imglish train retrieval_demo --data.root world
+    Needs:    2 CPU cores, half a minute. Scores: docs/demo.md.
+    """
+    return RunConfig(
+        name="retrieval_demo",
+        task=RetrievalTask(model=WORLD_MODEL, max_text_tokens=48, batch_size=96),
+        data=FolderData(root=world, num_validation=500),
+        init="world",
+        optimizer=OptimizerConfig(lr=5e-4),
+        schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
+        train=_train(num_steps),
+    )
+
+
+def captioning_demo(*, world: Path = Path("world"), num_steps: int = 200) -> RunConfig:
+    """Captioning on the World.
+
+    Run:      imglish train captioning_demo --data.root world
+    Needs:    2 CPU cores, half a minute. Scores: docs/demo.md.
+    """
+    return RunConfig(
+        name="captioning_demo",
+        task=CaptioningTask(model=WORLD_MODEL, max_text_tokens=48, batch_size=64),
+        data=FolderData(root=world, num_validation=200),
+        init="world",
+        optimizer=OptimizerConfig(lr=5e-4, weight_decay=0.01),
+        schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
+        train=_train(num_steps),
+    )
+
+
+def semantic_segmentation_demo(*, world: Path = Path("world"), num_steps: int = 250) -> RunConfig:
+    """Semantic segmentation on the World with ViT-Adapter and Semantic FPN.
+
+    Run:      imglish train semantic_segmentation_demo --data.root world
+    Needs:    2 CPU cores, a minute. Scores: docs/demo.md.
+    """
+    return RunConfig(
+        name="semantic_segmentation_demo",
+        task=SegmentationTask(
+            model=WORLD_MODEL,
+            num_interactions=2,
+            stem_width=32,
+            num_heads=4,
+            neck_width=64,
+            head_width=64,
+            batch_size=32,
+        ),
+        data=FolderData(root=world, num_validation=200),
+        init="world",
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05),
+        schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
+        train=_train(num_steps),
+    )
+
+
+def from_scratch(config: RunConfig, text_tokenizer: Path) -> RunConfig:
+    """The same run without pretrained weights, with the same text tokenizer."""
+    return replace(config, init="", text_tokenizer=str(text_tokenizer))
+
+
+def _train(num_steps: int) -> TrainConfig:
+    return TrainConfig(
+        num_steps=num_steps,
+        save_every=max(20, num_steps // 4),
+        log_every=max(1, num_steps // 40),
+        tensorboard=False,
+    )

@@ -1,0 +1,77 @@
+"""Joining semantic segmentation: ViT-Adapter over BEiT-3's vision side, Semantic FPN."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from imglish.data.formats.mask_folder import read_mask_folder
+from imglish.data.loader import SinglePlan, Source
+from imglish.data.segmentation import SegmentationDataset, collate_segmentation
+from imglish.data.world.annotate import CLASSES
+from imglish.data.world.scene import STUFF
+from imglish.metrics.segmentation_iou import SegmentationIou
+from imglish.models.beit3.encoder import Beit3Encoder
+from imglish.models.dense_heads.semantic_fpn import SemanticFpnHead
+from imglish.models.segmenters.semantic import SemanticSegmenter
+from imglish.models.vit_adapter.backbone import Beit3VisionBackbone
+from imglish.models.vit_adapter.config import ViTAdapterConfig
+from imglish.models.vit_adapter.model import ViTAdapter
+from imglish.recipes.assembly import Assembly, Shares
+from imglish.recipes.config import RunConfig, SegmentationTask
+from imglish.recipes.finetuning import world_of
+from imglish.structures.batches import SegmentationBatch
+from imglish.tasks.semantic_segmentation import SemanticSegmentationTask
+
+GROUPS = {"stuff": range(len(STUFF)), "things": range(len(STUFF), len(CLASSES))}
+
+
+def assemble_segmentation(
+    config: RunConfig, settings: SegmentationTask, shares: Shares
+) -> Assembly[SegmentationBatch]:
+    """Class maps of the World."""
+    files = world_of(config)
+    records = {s: read_mask_folder(files.mask_images(s), files.masks(s)) for s in ("train", "validation")}
+    dataset = SegmentationDataset(records=records["train"], num_classes=len(CLASSES), flip=0.5)
+    count = config.data.num_validation or len(records["validation"])
+    scored = replace(dataset, records=records["validation"][:count], flip=0.0)
+    return Assembly(
+        task=SemanticSegmentationTask(
+            build_segmenter(settings, shares.world_size), SegmentationIou(CLASSES, GROUPS)
+        ),
+        plan=SinglePlan(
+            source=Source(
+                dataset=dataset, per_rank=shares.per_rank(settings.batch_size), seed=config.train.seed
+            ),
+            collate=collate_segmentation,
+            rank=shares.rank,
+            world_size=shares.world_size,
+        ),
+        evaluation_set=scored,
+        collate=collate_segmentation,
+    )
+
+
+def build_segmenter(settings: SegmentationTask, world_size: int = 1) -> SemanticSegmenter:
+    """The segmenter; norms are synchronised where there are several ranks on GPUs."""
+    norm: type[nn.Module] = nn.SyncBatchNorm if world_size > 1 else nn.BatchNorm2d
+    backbone = Beit3VisionBackbone(Beit3Encoder(replace(settings.model, output_norm=False)))
+    adapter = ViTAdapter(
+        backbone,
+        ViTAdapterConfig(
+            num_interactions=settings.num_interactions,
+            stem_width=settings.stem_width,
+            num_heads=settings.num_heads,
+            value_ratio=settings.value_ratio,
+        ),
+        norm=norm,
+    )
+    head = SemanticFpnHead(
+        in_width=adapter.width,
+        num_classes=len(CLASSES),
+        neck_width=settings.neck_width,
+        head_width=settings.head_width,
+        norm=norm,
+    )
+    return SemanticSegmenter(adapter, head)

@@ -1,0 +1,143 @@
+"""The recorded cases of the official code, and that the comparison can fail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.parity.case import Case
+from tests.parity.run import find_cases, main, run_case
+
+DATA = Path(__file__).parent / "data"
+CASES = find_cases(DATA)
+
+# Case to the reason why it is not green yet.
+NOT_COVERED = {"beit3_lr_schedule": "the schedule's sched_type"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_our_numbers_equal_the_official_ones(case: Case) -> None:
+    verdict = run_case(case).verdict
+    if case.name in NOT_COVERED:
+        assert verdict.startswith(f"not covered: {NOT_COVERED[case.name]}")
+    else:
+        assert verdict == "ok"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Callable[[str], Case]:
+    """Copies a case to another name, to be spoilt."""
+
+    def make(name: str) -> Case:
+        shutil.copytree(DATA / name, tmp_path / "renamed")
+        return Case(tmp_path / "renamed")
+
+    return make
+
+
+def edit_json(case: Case, edit: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads((case.folder / "case.json").read_text())
+    edit(content)
+    (case.folder / "case.json").write_text(json.dumps(content))
+
+
+def edit_tensor(case: Case, file: str, key: str, edit: Callable[[torch.Tensor], Any]) -> None:
+    tensors = load_file(case.folder / file)
+    edit(tensors[key])
+    save_file(tensors, case.folder / file)
+
+
+def test_the_name_of_a_case_decides_nothing(copy: Callable[[str], Case]) -> None:
+    assert run_case(copy("beit3_backbone")).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("beit3_backbone", "encoder.layers.3.self_attn.q_proj.B.weight"),
+        ("beit3_vqav2", "beit3.encoder.layers.0.ffn.A.fc1.weight"),
+        ("beit3_retrieval", "language_head.weight"),
+        ("beit3_captioning", "beit3.encoder.embed_positions.B.weight"),
+    ],
+)
+def test_a_changed_weight_fails(copy: Callable[[str], Case], name: str, key: str) -> None:
+    case = copy(name)
+    edit_tensor(case, "weights.safetensors", key, lambda weight: weight.mul_(1.01))
+    assert run_case(case).failed
+
+
+def test_a_missing_weight_fails(copy: Callable[[str], Case]) -> None:
+    case = copy("beit3_backbone_no_output_norm")
+    weights = load_file(case.folder / "weights.safetensors")
+    del weights["encoder.layers.1.ffn.A.fc2.bias"]
+    save_file(weights, case.folder / "weights.safetensors")
+    assert run_case(case).verdict.startswith("FAIL: CheckpointError")
+
+
+def test_a_changed_gradient_norm_fails(copy: Callable[[str], Case]) -> None:
+    case = copy("beit3_vqav2")
+
+    def edit(content: dict[str, Any]) -> None:
+        content["calls"][1]["outputs"]["grad_norms"]["value"]["pooler.dense.weight"] *= 1.001
+
+    edit_json(case, edit)
+    assert run_case(case).verdict == "FAIL: loss.grad_norms"
+
+
+def test_another_beam_fails(copy: Callable[[str], Case]) -> None:
+    case = copy("beit3_captioning")
+    edit_tensor(case, "outputs.safetensors", "beam3.decoded", lambda ids: ids[0, 1].add_(1))
+    assert run_case(case).verdict == "FAIL: beam3.decoded"
+
+
+def test_other_ids_fail(copy: Callable[[str], Case]) -> None:
+    case = copy("beit3_tokenizer")
+    edit_json(case, lambda content: content["rows"][0]["ids"].reverse())
+    assert run_case(case).failed
+
+
+def test_an_option_that_no_released_model_has_is_not_covered(copy: Callable[[str], Case]) -> None:
+    case = copy("beit3_backbone")
+    edit_json(case, lambda content: content["config"].update(deepnorm=True))
+    assert run_case(case).verdict == "not covered: deepnorm=True belongs to no released BEiT-3"
+
+
+def test_cosine_schedules_are_equal(copy: Callable[[str], Case]) -> None:
+    case = copy("beit3_lr_schedule")
+    edit_json(case, lambda content: [content.pop(setting) for setting in ("d_linear", "e_startwarm")])
+    assert run_case(case).ok
+
+
+def test_another_learning_rate_fails(copy: Callable[[str], Case]) -> None:
+    case = copy("beit3_lr_schedule")
+
+    def edit(content: dict[str, Any]) -> None:
+        del content["d_linear"], content["e_startwarm"]
+        content["a"]["args"]["final_value"] = 1e-5
+
+    edit_json(case, edit)
+    assert run_case(case).verdict == "FAIL: a"
+
+
+def test_command_reports_every_case_and_exits_with_one_on_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(DATA / "beit3_drop_path_rates", tmp_path / "a_good")
+    (tmp_path / "b_damaged").mkdir()
+    (tmp_path / "b_damaged" / "case.json").write_text('{"class": ')
+    (tmp_path / "c_unknown").mkdir()
+    (tmp_path / "c_unknown" / "case.json").write_text('{"class": "beit3 BEiT3ForPainting"}')
+    assert main([str(tmp_path)]) == 1
+    good, damaged, unknown, total = capsys.readouterr().out.splitlines()
+    assert good.split() == ["a_good", "0.00e+00", "0.00e+00", "ok"]
+    assert damaged.startswith("b_damaged") and "FAIL: JSONDecodeError" in damaged
+    assert unknown.endswith("not covered: beit3 BEiT3ForPainting comes with issue 3")
+    assert total == "parity: 1 ok, 1 failed, 1 not covered"
+    assert main([str(tmp_path), "--only", "a_*"]) == 0
