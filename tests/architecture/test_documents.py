@@ -21,9 +21,8 @@ DOCUMENTS = [
 
 def blocks(path: Path, language: str) -> list[str]:
     """Fenced code of one language; an empty language is that of shell commands and trees."""
-    return re.findall(
-        rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [code for name, code in fences if name == language]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
@@ -33,7 +32,8 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert not [link for link in local if link and not (path.parent / link).exists()]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+# The README's example needs finished runs: tests/cli/test_predict.py has some, and runs it.
+@pytest.mark.parametrize("path", DOCUMENTS[1:], ids=name_of)
 def test_python_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for code in blocks(path, "python"):

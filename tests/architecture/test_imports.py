@@ -47,12 +47,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }  # fmt: skip
 
-# A family of models stands alone, except that these build on those.
+# A family of models stands alone, except that these hold others.
 FAMILY_MAY_IMPORT: dict[str, set[str]] = {
     "vqkd": {"vit"},
-    "vit_adapter": {"vit"},
-    "segmenters": {"necks", "dense_heads"},
-    "detectors": {"necks", "dense_heads"},
+    "vit_adapter": {"vit", "beit3"},
+    "segmenters": {"vit", "beit3", "vit_adapter", "necks", "dense_heads"},
+    "detectors": {"vit", "beit3", "vit_adapter", "necks", "dense_heads"},
 }
 
 AT_THE_TOP = {"__init__.py": {"hub", "inference"}, "__main__.py": {"cli"}, "errors.py": set[str]()}

@@ -251,16 +251,25 @@ def run_captioning(case: Case) -> list[Check]:
     model = Beit3ForCaptioning(read_config(case))
     load(model, case, weights.CAPTIONING_MAP)
     checks: list[Check] = []
+    mask_id = _mask_id(case)
     for call in case.calls():
         if "num_beams" in call.literals:
-            checks += _beam_checks(model, call)
+            checks += _beam_checks(model, call, mask_id)
         elif "forced_tokens" in call.inputs:
-            checks += _cached_checks(model, call)
+            checks += _cached_checks(model, call, mask_id)
         elif "label_smoothing" in call.literals:
             checks += _caption_loss_checks(model, call)
         else:
             checks += _caption_logit_checks(model, call)
     return checks
+
+
+def _mask_id(case: Case) -> int:
+    """The mask token of the case's stub tokenizer, which ends every recorded hypothesis."""
+    for call in case.calls():
+        if "hypotheses" in call.outputs:
+            return int(call.outputs["hypotheses"][0][0][1][-1])
+    return len(case.weights["mlm_head.bias"]) - 1
 
 
 def _caption_logit_checks(model: Beit3ForCaptioning, call: Call) -> list[Check]:
@@ -304,10 +313,10 @@ def _caption_loss_checks(model: Beit3ForCaptioning, call: Call) -> list[Check]:
     return checks
 
 
-def _cached_checks(model: Beit3ForCaptioning, call: Call) -> list[Check]:
+def _cached_checks(model: Beit3ForCaptioning, call: Call, mask_id: int) -> list[Check]:
     """Feed given words one by one; only the mask's prediction and the kept cache are ours to compare."""
     checks = []
-    words, mask_id = call.inputs["forced_tokens"], model.text_head.out_features - 1
+    words = call.inputs["forced_tokens"]
     words = torch.cat([torch.full_like(words[:, :1], BOS), words[:, :-1]], dim=1)
     with torch.no_grad():
         memory = model.start(call.inputs["image"])
@@ -325,9 +334,8 @@ def _cached_checks(model: Beit3ForCaptioning, call: Call) -> list[Check]:
     ]
 
 
-def _beam_checks(model: Beit3ForCaptioning, call: Call) -> list[Check]:
+def _beam_checks(model: Beit3ForCaptioning, call: Call, mask_id: int) -> list[Check]:
     settings = call.literals
-    mask_id = settings["vocab_size"] - 1
     images = call.inputs["image"]
     bias = model.text_head.bias.detach().clone()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Every parameter of the official base and large models has exactly one name of ours, and back."""
+"""Every parameter of the official models has exactly one name of ours, and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from imglish.models.beit3 import weights
 from imglish.models.beit3.config import Beit3Config, beit3_base, beit3_large
@@ -18,9 +18,13 @@ from imglish.models.beit3.heads import (
     Beit3ForRetrieval,
     Beit3ForVqa,
 )
+from imglish.models.vqkd.config import VqkdConfig
+from imglish.models.vqkd.model import Vqkd
+from imglish.models.vqkd.weights import from_official, to_official
 from imglish.models.weight_map import WeightMap
 
-KEYS = sorted((Path(__file__).parent / "data" / "keys").glob("beit3_*.json"))
+FOLDER = Path(__file__).parent / "data" / "keys"
+KEYS = sorted(FOLDER.glob("beit3_*.json"))
 
 
 def build(name: str) -> tuple[nn.Module, WeightMap]:
@@ -42,8 +46,22 @@ def build(name: str) -> tuple[nn.Module, WeightMap]:
 def test_official_names_and_ours_map_one_to_one(path: Path) -> None:
     official = json.loads(path.read_text())
     model, weight_map = build(path.stem)
-    ours = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    ours = shapes(model.state_dict())
     expected = official["parameters"]
     assert {weight_map.our_name(name): shape for name, shape in expected.items()} == ours
     assert {weight_map.official_name(name): shape for name, shape in ours.items()} == expected
     assert sum(parameter.numel() for parameter in model.parameters()) == official["total_parameters"]
+
+
+def test_names_of_the_visual_tokenizer_map_one_to_one() -> None:
+    official = json.loads((FOLDER / "vqkd_encoder_base_decoder_3x768x12_clip.json").read_text())
+    expected = official["parameters"] | official["buffers"]
+    with torch.device("meta"):
+        ours = Vqkd(VqkdConfig()).state_dict()
+        theirs = {name: torch.empty(shape) for name, shape in expected.items()}
+    assert shapes(from_official(theirs)) == shapes(ours)
+    assert shapes(to_official(ours)) == expected
+
+
+def shapes(state: dict[str, Tensor]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in state.items()}

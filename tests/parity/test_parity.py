@@ -65,6 +65,8 @@ def test_the_name_of_a_case_decides_nothing(copy: Callable[[str], Case]) -> None
         ("beit3_vqav2", "beit3.encoder.layers.0.ffn.A.fc1.weight"),
         ("beit3_retrieval", "language_head.weight"),
         ("beit3_captioning", "beit3.encoder.embed_positions.B.weight"),
+        ("beit2_vqkd", "encoder.blocks.1.mlp.fc2.weight"),
+        ("beit2_vqkd", "decode_task_layer.2.weight"),
     ],
 )
 def test_a_changed_weight_fails(copy: Callable[[str], Case], name: str, key: str) -> None:
@@ -101,6 +103,19 @@ def test_other_ids_fail(copy: Callable[[str], Case]) -> None:
     case = copy("beit3_tokenizer")
     edit_json(case, lambda content: content["rows"][0]["ids"].reverse())
     assert run_case(case).failed
+
+
+@pytest.mark.parametrize(("setting", "value"), [("min_aspect", 0.8), ("min_num_patches", 4)])
+def test_other_block_masks_fail(copy: Callable[[str], Case], setting: str, value: float) -> None:
+    case = copy("beit2_masking_stats")
+    edit_json(case, lambda content: content["75"]["settings"].update({setting: value}))
+    assert "75.profile" in run_case(case).verdict
+
+
+def test_another_codebook_update_fails(copy: Callable[[str], Case]) -> None:
+    case = copy("beit2_vqkd")
+    edit_json(case, lambda content: content["config"].update(decay=0.98))
+    assert "train_step.quantize.embedding.weight" in run_case(case).verdict
 
 
 def test_an_option_that_no_released_model_has_is_not_covered(copy: Callable[[str], Case]) -> None:

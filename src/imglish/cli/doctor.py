@@ -20,6 +20,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from imglish.evaluation.machine import this_machine
 from imglish.evaluation.results import Machine
+from imglish.recipes.run_folder import EMBEDDED, find_run
 from imglish.train.precision import resolve_precision
 
 
@@ -60,8 +61,12 @@ def diagnose() -> list[Fact]:
         _device(device, machine),
         _precision(device),
         _attention(device),
+        Fact(
+            "deformable attention", "grid_sample", "plain torch on every device; there is no other form yet"
+        ),
         _threads(machine),
         Fact("memory", f"{machine.memory_gb:.1f} GiB", "main memory"),
+        _weights(),
         *_extras(),
     ]
 
@@ -123,6 +128,17 @@ def _threads(machine: Machine) -> Fact:
     asked = os.environ.get("OMP_NUM_THREADS")
     why = f"OMP_NUM_THREADS is {asked}" if asked else "torch takes one for each core"
     return Fact("threads", f"{torch.get_num_threads()} on {machine.cores} cores", why)
+
+
+def _weights() -> Fact:
+    """The World model that ships in the package."""
+    folders = [find_run(EMBEDDED, part) for part in ("encoder", "visual_tokenizer")]
+    sizes = [folder.weights_path.stat().st_size for folder in folders if folder.weights_path.is_file()]
+    if len(sizes) < len(folders):
+        return Fact(
+            "World model", "missing", "the package was built without it; imglish train makes it again"
+        )
+    return Fact("World model", f"{sum(sizes) / 1e6:.1f} MB", f"in {folders[0].path.parent}")
 
 
 def _extras() -> list[Fact]:

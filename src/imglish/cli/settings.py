@@ -32,8 +32,8 @@ def choose(config: C, arguments: Sequence[str]) -> C:
 def _values(arguments: Sequence[str]) -> dict[str, str]:
     """Options and the arguments after them, whether written with a space or with ``=``."""
     given = {}
-    for option, after in zip(arguments, [*arguments[1:], ""], strict=True):
+    for i, option in enumerate(arguments):
         if option.startswith("--"):
             name, equals, value = option.partition("=")
-            given[name] = value if equals else after
+            given[name] = value if equals else "".join(arguments[i + 1 : i + 2])
     return given

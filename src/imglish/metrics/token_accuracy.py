@@ -45,13 +45,14 @@ class TokenAccuracy:
             self._counts[name] = sum_over_ranks(padded)
 
     def compute(self) -> dict[str, float]:
-        """Accuracy and unigram baseline of each stream that hid anything, in [0, 1]."""
+        """Accuracy and unigram baseline in [0, 1], and hidden tokens, of each stream that hid any."""
         scores: dict[str, float] = {}
         for name in self._streams:
             total = int(self._counts[name].sum())
             if total:
                 scores[f"{name}/accuracy"] = self._right[name] / total
                 scores[f"{name}/unigram"] = int(self._counts[name].max()) / total
+                scores[f"{name}/count"] = float(total)
         return scores
 
 

@@ -168,7 +168,7 @@ def assemble(config: RunConfig, folder: RunFolder, shares: Shares) -> Assembly[A
             text = text_tokenizer(config, folder, task.model.vocab_size)
             return finetuning.assemble_captioning(config, task, text, shares)
         case SegmentationTask():
-            return segmentation.assemble_segmentation(config, task, shares)
+            return segmentation.assemble_segmentation(config, task, folder, shares)
 
 
 def text_tokenizer(config: RunConfig, folder: RunFolder, vocab_size: int) -> TextTokenizer:

@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "answers.txt"
 
     @property
+    def classes_path(self) -> Path:
+        """The class names of a segmenter, one a line."""
+        return self.path / "classes.txt"
+
+    @property
     def checkpoints_path(self) -> Path:
         """The checkpoints."""
         return self.path / "checkpoints"

@@ -12,15 +12,12 @@ from imglish.data.segmentation import SegmentationDataset, collate_segmentation
 from imglish.data.world.annotate import CLASSES
 from imglish.data.world.scene import STUFF
 from imglish.metrics.segmentation_iou import SegmentationIou
-from imglish.models.beit3.encoder import Beit3Encoder
-from imglish.models.dense_heads.semantic_fpn import SemanticFpnHead
-from imglish.models.segmenters.semantic import SemanticSegmenter
-from imglish.models.vit_adapter.backbone import Beit3VisionBackbone
+from imglish.models.segmenters.semantic import SemanticSegmenter, beit3_segmenter
 from imglish.models.vit_adapter.config import ViTAdapterConfig
-from imglish.models.vit_adapter.model import ViTAdapter
 from imglish.recipes.assembly import Assembly, Shares
 from imglish.recipes.config import RunConfig, SegmentationTask
 from imglish.recipes.finetuning import world_of
+from imglish.recipes.run_folder import RunFolder
 from imglish.structures.batches import SegmentationBatch
 from imglish.tasks.semantic_segmentation import SemanticSegmentationTask
 
@@ -28,10 +25,11 @@ GROUPS = {"stuff": range(len(STUFF)), "things": range(len(STUFF), len(CLASSES))}
 
 
 def assemble_segmentation(
-    config: RunConfig, settings: SegmentationTask, shares: Shares
+    config: RunConfig, settings: SegmentationTask, folder: RunFolder, shares: Shares
 ) -> Assembly[SegmentationBatch]:
     """Class maps of the World."""
     files = world_of(config)
+    folder.classes_path.write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
     records = {s: read_mask_folder(files.mask_images(s), files.masks(s)) for s in ("train", "validation")}
     dataset = SegmentationDataset(records=records["train"], num_classes=len(CLASSES), flip=0.5)
     count = config.data.num_validation or len(records["validation"])
@@ -54,24 +52,17 @@ def assemble_segmentation(
 
 
 def build_segmenter(settings: SegmentationTask, world_size: int = 1) -> SemanticSegmenter:
-    """The segmenter; norms are synchronised where there are several ranks on GPUs."""
-    norm: type[nn.Module] = nn.SyncBatchNorm if world_size > 1 else nn.BatchNorm2d
-    backbone = Beit3VisionBackbone(Beit3Encoder(replace(settings.model, output_norm=False)))
-    adapter = ViTAdapter(
-        backbone,
+    """The segmenter; norms are synchronised where there are several ranks."""
+    return beit3_segmenter(
+        settings.model,
         ViTAdapterConfig(
             num_interactions=settings.num_interactions,
             stem_width=settings.stem_width,
             num_heads=settings.num_heads,
             value_ratio=settings.value_ratio,
         ),
-        norm=norm,
-    )
-    head = SemanticFpnHead(
-        in_width=adapter.width,
         num_classes=len(CLASSES),
         neck_width=settings.neck_width,
         head_width=settings.head_width,
-        norm=norm,
+        norm=nn.SyncBatchNorm if world_size > 1 else nn.BatchNorm2d,
     )
-    return SemanticSegmenter(adapter, head)

@@ -66,7 +66,7 @@ def world_contrastive(*, num_steps: int = 1500) -> RunConfig:
     )
 
 
-def world_visual_tokenizer(*, runs: Path = WORLD_RUNS, num_steps: int = 800) -> RunConfig:
+def world_visual_tokenizer(*, runs: Path = WORLD_RUNS, num_steps: int = 600) -> RunConfig:
     """Visual tokenizer: VQ-KD against the contrastive teacher.
 
     Run:      imglish train world_visual_tokenizer
@@ -86,7 +86,7 @@ def world_visual_tokenizer(*, runs: Path = WORLD_RUNS, num_steps: int = 800) -> 
     )
 
 
-def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 7000) -> RunConfig:
+def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 3500) -> RunConfig:
     """Masked data modelling of pictures, texts and pairs, from the teacher's weights.
 
     The paper starts from nothing; at this size a start from the contrastive weights saves most of the way.

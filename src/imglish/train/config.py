@@ -66,7 +66,7 @@ class TrainConfig:
         ema_decay: Decay of the averaged weights; 0 keeps none.
         on_nonfinite: What a loss that is no number does: ``stop`` the run, or ``skip`` the update.
         log_every: Steps between two lines of the log.
-        evaluate_every: Steps between two evaluations; 0 evaluates at the end only.
+        evaluate_every: Steps between two evaluations on the way; 0 has none. The end is always scored.
         save_every: Steps between two checkpoints; 0 saves at the end only.
         keep_checkpoints: How many are kept.
         num_workers: Processes that make batches; 0 makes them in the training process.

@@ -85,7 +85,7 @@ def train(
         ranks: This process among all.
         checkpoints: Where the state is saved.
         log: Of the main rank; None elsewhere.
-        evaluate: Scores the task; its numbers are logged.
+        evaluate: Scores the task now and then; its numbers are logged. The caller scores the end.
 
     Returns:
         True when all steps are done, False when a signal asked to leave; the state is saved either way.
@@ -139,7 +139,7 @@ def train(
                     values = {name: float(value) for name, value in logs.items()}
                     values |= {"grad_norm": float(norm), "lr": rate}
                     log.scalars(state.step, values, samples_per_step=config.global_batch_size)
-            if evaluate is not None and (done or _every(settings.evaluate_every, state.step)):
+            if evaluate is not None and not done and _every(settings.evaluate_every, state.step):
                 scores = evaluate()
                 if log is not None:
                     log.scalars(state.step, scores)
