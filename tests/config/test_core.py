@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from imglish.config.core import differences, from_yaml, override, to_yaml
 from imglish.errors import ConfigError

@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> None:
     if options.search:
         matches = predictor.search(options.pictures, options.search, num_matches=options.num_best)
         for match in matches:
-            print(f"{match.similarity:.3f}  {options.pictures[match.index]}")
+            print(f"{match.similarity:.3f}  {options.pictures[match.number]}")
 
 
 def _segment(predictor: Predictor, picture: Path, folder: Path) -> str:

@@ -42,7 +42,9 @@ class Loaded(NamedTuple, Generic[B]):
 class BatchPlan(Protocol[B]):
     """Says what batch number ``micro_step`` is."""
 
-    def batch(self, micro_step: int) -> Loaded[B]: ...
+    def batch(self, micro_step: int) -> Loaded[B]:
+        """Batch number ``micro_step`` of this rank."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

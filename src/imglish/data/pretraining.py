@@ -57,7 +57,7 @@ class ImageSample(NamedTuple):
 
     image: Tensor
     corruption: Tensor
-    index: int
+    number: int
 
 
 class TextSample(NamedTuple):
@@ -179,7 +179,7 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     """Stack pictures; their masks are left out."""
     return ImageBatch(
         images=stack_images([s.image for s in samples]),
-        sample_ids=torch.tensor([s.index for s in samples]),
+        sample_ids=torch.tensor([s.number for s in samples]),
     )
 
 

@@ -23,7 +23,7 @@ class SegmentationSample(NamedTuple):
 
     image: Tensor
     mask: Tensor
-    index: int
+    number: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,5 +62,5 @@ def collate_segmentation(samples: Sequence[SegmentationSample]) -> SegmentationB
     return SegmentationBatch(
         images=stack_images([sample.image for sample in samples]),
         masks=torch.stack([sample.mask for sample in samples]),
-        sample_ids=torch.tensor([sample.index for sample in samples]),
+        sample_ids=torch.tensor([sample.number for sample in samples]),
     )

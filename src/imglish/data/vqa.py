@@ -63,7 +63,9 @@ class VqaDataset:
         """Sample ``index``; raises DataFormatError where the picture is damaged or no answer is known."""
         record = self.records[index]
         if record.annotation is None:
-            raise DataFormatError(f"question {record.question_id} has no answers; expected an annotated split")
+            raise DataFormatError(
+                f"question {record.question_id} has no answers; expected an annotated split"
+            )
         given = [answer.text for answer in record.annotation.answers]
         scores = self.vocabulary.scores(given)
         if self.needs_answer and not scores.any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,18 @@ from torch import nn
 
 from imglish.errors import CheckpointError
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForRetrieval, Beit3ForVqa
+from imglish.models.beit3.heads import (
+    Beit3ForCaptioning,
+    Beit3ForMaskedDataModeling,
+    Beit3ForRetrieval,
+    Beit3ForVqa,
+)
 from imglish.models.segmenters.semantic import beit3_segmenter
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.models.weight_map import check_state
 from imglish.text.tokenizer import TextTokenizer
+
+EMBEDDED = "world"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +36,7 @@ class LoadedRun:
     """A model ready to use.
 
     Args:
-        kind: Its task: vqa, retrieval, captioning or semantic_segmentation.
+        kind: Its task: masked_data_modeling, vqa, retrieval, captioning or semantic_segmentation.
         model: In evaluation mode.
         config: Settings of its BEiT-3.
         text: Text tokenizer, where the task reads text.
@@ -44,6 +52,30 @@ class LoadedRun:
     settings: Mapping[str, Any]
 
 
+def list_models() -> tuple[str, ...]:
+    """Names that `load_model` knows: the weights that ship in the package."""
+    return (EMBEDDED,)
+
+
+def load_model(name: str | Path, device: torch.device | str = "cpu") -> LoadedRun:
+    """Load weights by name or from a run folder.
+
+    Args:
+        name: ``world`` for the World model in the package, or the path of a run folder.
+        device: Where the model is put.
+
+    Raises:
+        CheckpointError: There is no such model, or its files are damaged.
+    """
+    if name == EMBEDDED:
+        return load_run(Path(str(resources.files("imglish.hub") / "world" / "encoder")), device)
+    if not Path(name).is_dir():
+        raise CheckpointError(
+            f"{name}: neither a model's name ({', '.join(list_models())}) nor the folder of a run"
+        )
+    return load_run(Path(name), device)
+
+
 def load_run(folder: Path, device: torch.device | str = "cpu") -> LoadedRun:
     """Load the final weights of a run.
 
@@ -56,16 +88,23 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> LoadedRun:
     """
     path = folder / "config.yaml"
     if not path.is_file() or not (folder / "model.safetensors").is_file():
-        raise CheckpointError(f"{folder} holds no finished run (config.yaml, model.safetensors); train it first")
+        raise CheckpointError(
+            f"{folder} holds no finished run (config.yaml, model.safetensors); train it first"
+        )
     task = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["task"])
     kind, config = str(task["kind"]), _model_config(task.pop("model", {}), path)
     labels = _labels(folder, kind)
-    model = _build(kind, config, task, len(labels), folder)
     try:
         weights = load_file(folder / "model.safetensors")
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / 'model.safetensors'} is damaged ({error}); train the run anew") from error
+        raise CheckpointError(
+            f"{folder / 'model.safetensors'} is damaged ({error}); train the run anew"
+        ) from error
     weights = {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
+    if kind == "masked_data_modeling":
+        model: nn.Module = Beit3ForMaskedDataModeling(config, codebook_size=len(weights["image_head.bias"]))
+    else:
+        model = _build(kind, config, task, len(labels), folder)
     check_state(weights, model.state_dict(), where=str(folder))
     model.load_state_dict(weights)
     text = folder / "text.spm"
@@ -79,7 +118,9 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> LoadedRun:
     )
 
 
-def _build(kind: str, config: Beit3Config, task: Mapping[str, Any], num_labels: int, folder: Path) -> nn.Module:
+def _build(
+    kind: str, config: Beit3Config, task: Mapping[str, Any], num_labels: int, folder: Path
+) -> nn.Module:
     if kind == "vqa":
         return Beit3ForVqa(replace(config, output_norm=False), num_answers=num_labels)
     if kind in ("retrieval", "contrastive"):
@@ -111,7 +152,8 @@ def _model_config(settings: Mapping[str, Any], path: Path) -> Beit3Config:
     unknown = sorted(settings.keys() - known)
     if unknown:
         raise CheckpointError(f"{path}: task.model has unknown settings {', '.join(unknown)}")
-    return Beit3Config(**{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    return Beit3Config(**values)
 
 
 def _labels(folder: Path, kind: str) -> tuple[str, ...]:

@@ -22,6 +22,14 @@ from imglish.text.tokenizer import BOS, EOS, PAD, TextTokenizer
 
 Picture = Path | str | Image.Image
 
+# Where a demo keeps the run of each task.
+_FOLDERS = {
+    "vqa": "vqa",
+    "retrieval": "retrieval",
+    "captioning": "captioning",
+    "semantic_segmentation": "segmentation",
+}
+
 
 class Answer(NamedTuple):
     """An answer and its probability (each answer is judged alone, so they need not sum to one)."""
@@ -33,7 +41,7 @@ class Answer(NamedTuple):
 class Match(NamedTuple):
     """A picture by its number and its cosine similarity to the query."""
 
-    index: int
+    number: int
     similarity: float
 
 
@@ -47,8 +55,6 @@ class Predictor:
     Raises:
         CheckpointError: The folder holds no run.
     """
-
-    _FOLDERS = {"vqa": "vqa", "retrieval": "retrieval", "captioning": "captioning", "semantic_segmentation": "segmentation"}
 
     def __init__(self, folder: Path | str, device: torch.device | str = "cpu") -> None:
         self._folder, self._device = Path(folder), torch.device(device)
@@ -111,11 +117,12 @@ class Predictor:
 
     def _run(self, kind: str) -> LoadedRun:
         if kind not in self._runs:
-            inner = self._folder / self._FOLDERS[kind]
+            inner = self._folder / _FOLDERS[kind]
             run = load_run(inner if inner.is_dir() else self._folder, self._device)
             if run.kind != kind:
                 raise CheckpointError(
-                    f"{self._folder} is a run of {run.kind}; this needs one of {kind}, such as runs/demo/{inner.name}"
+                    f"{self._folder} is a run of {run.kind}; this needs one of {kind}, "
+                    f"such as runs/demo/{inner.name}"
                 )
             self._runs[kind] = run
         return self._runs[kind]
@@ -146,4 +153,6 @@ def _open(picture: Picture) -> Image.Image:
     except FileNotFoundError as error:
         raise DataFormatError(f"{picture}: no such file; expected a picture") from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataFormatError(f"{picture}: not a picture, or damaged ({error}); expected png or jpg") from error
+        raise DataFormatError(
+            f"{picture}: not a picture, or damaged ({error}); expected png or jpg"
+        ) from error

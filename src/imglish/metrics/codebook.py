@@ -34,7 +34,7 @@ class CodebookUsage:
         self._counts, self._cosine = sum_over_ranks(self._counts), sum_over_ranks(self._cosine)
 
     def compute(self) -> dict[str, float]:
-        """``codebook/usage`` in [0, 1], ``codebook/perplexity`` in [1, codes], ``codebook/cosine`` in [-1, 1]."""
+        """``codebook/usage`` in [0, 1], ``codebook/perplexity`` from 1, ``codebook/cosine`` in [-1, 1]."""
         return {
             "codebook/usage": float((self._counts > 0).double().mean()),
             "codebook/perplexity": perplexity(self._counts),

@@ -92,4 +92,5 @@ class MultiwayAttention(nn.Module):
         return self.output(y, layout), KeyValue(key, value)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return heads

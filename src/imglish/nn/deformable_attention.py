@@ -50,9 +50,7 @@ class DeformableAttention(nn.Module):
         weights = self.attention_weights(query).unflatten(2, (heads, levels * points)).softmax(dim=-1)
         sizes = query.new_tensor([(width, height) for height, width in level_sizes])
         locations = places[:, None, None, None, :] + offsets / sizes[:, None, :]
-        sampled = deformable_attention(
-            value, level_sizes, locations, weights.unflatten(3, (levels, points))
-        )
+        sampled = deformable_attention(value, level_sizes, locations, weights.unflatten(3, (levels, points)))
         y: Tensor = self.output_proj(sampled)
         return y
 

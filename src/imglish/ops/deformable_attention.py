@@ -12,7 +12,9 @@ from torch.nn import functional as F
 LevelSizes = tuple[tuple[int, int], ...]
 
 
-def deformable_attention(values: Tensor, level_sizes: LevelSizes, locations: Tensor, weights: Tensor) -> Tensor:
+def deformable_attention(
+    values: Tensor, level_sizes: LevelSizes, locations: Tensor, weights: Tensor
+) -> Tensor:
     """Weigh values sampled at given places: the reference form, one ``grid_sample`` a level.
 
     Args:

@@ -140,9 +140,7 @@ def run_demo(options: DemoOptions) -> Path:
         begun = time.perf_counter()
         config = _seeded(leg.config(progress.steps[leg.name]), options.seed)
         train_recipe(config, out / leg.name, resume=True, title=leg.title)
-        progress.leg_seconds[leg.name] = (
-            progress.leg_seconds.get(leg.name, 0.0) + time.perf_counter() - begun
-        )
+        progress.leg_seconds[leg.name] = progress.leg_seconds.get(leg.name, 0.0) + time.perf_counter() - begun
         progress.done.append(leg.name)
         progress.seconds = time.perf_counter() - started
         _save(out, progress)

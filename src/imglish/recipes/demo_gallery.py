@@ -60,9 +60,7 @@ def make_gallery(out: Path, files: WorldFiles) -> Gallery:
         search=tuple(_search(ours, records[:_SEARCHED], number) for number in range(4)),
         captions=tuple(_caption(ours, scratch, record, scenes[record.image_id]) for record in records[:8]),
         segmentation=tuple(_segmentation(ours, files, record) for record in records[:8]),
-        class_colours=tuple(
-            (name, "#%02x%02x%02x" % tuple(_colour(index))) for index, name in enumerate(CLASSES)
-        ),
+        class_colours=tuple((name, f"#{bytes(_colour(index)).hex()}") for index, name in enumerate(CLASSES)),
     )
 
 
@@ -100,7 +98,9 @@ def _masked_examples(records: tuple[KarpathyRecord, ...]) -> list[MaskedExample]
                     _picture(pixels, "picture"),
                     _picture(_hide(pixels, hidden[0].view(rows, columns).numpy()), "40% hidden"),
                     _picture(_tokens(filled.view(rows, columns).numpy(), len(pixels)), "tokens predicted"),
-                    _picture(_tokens(true.view(rows, columns).numpy(), len(pixels)), "tokens of the tokenizer"),
+                    _picture(
+                        _tokens(true.view(rows, columns).numpy(), len(pixels)), "tokens of the tokenizer"
+                    ),
                 ),
                 words=tuple(
                     Word(
@@ -133,14 +133,14 @@ def _vqa(predictor: Predictor, record: VqaRecord) -> VqaExample:
 def _search(predictor: Predictor, records: tuple[KarpathyRecord, ...], number: int) -> SearchExample:
     query = records[number].sentences[0].text
     found = predictor.search([record.path for record in records], query, num_matches=len(records))
-    rank = [match.index for match in found].index(number) + 1
+    rank = [match.number for match in found].index(number) + 1
     return SearchExample(
         query=query,
         matches=tuple(
             Match(
-                picture=_file(records[match.index].path, ""),
+                picture=_file(records[match.number].path, ""),
                 similarity=match.similarity,
-                right=match.index == number,
+                right=match.number == number,
             )
             for match in found[:5]
         ),

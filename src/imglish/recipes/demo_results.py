@@ -56,13 +56,24 @@ class LegLike(Protocol):
     """A training run of the demo."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Folder of the run."""
+        ...
+
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """In words."""
+        ...
+
     @property
-    def purpose(self) -> str: ...
+    def purpose(self) -> str:
+        """What it learns."""
+        ...
+
     @property
-    def half(self) -> Literal["nothing", "weights"]: ...
+    def half(self) -> Literal["nothing", "weights"]:
+        """Which half of the demo."""
+        ...
 
 
 class ProgressLike(Protocol):
@@ -177,7 +188,8 @@ def _vqa(out: Path, files: WorldFiles) -> TaskResult:
     return TaskResult(
         name="Questions",
         half="weights",
-        how="Every question of the validation scenes; soft accuracy. Its baseline knows the kind of question only.",
+        how="Every question of the validation scenes, by soft accuracy. The baseline knows the kind of "
+        "question only.",
         scores=(
             Score(
                 name="accuracy",
@@ -218,7 +230,7 @@ def _retrieval(out: Path) -> TaskResult:
     return TaskResult(
         name="Retrieval",
         half="weights",
-        how="500 validation scenes with one caption each; swapped captions have one shape or colour exchanged.",
+        how="500 validation scenes with a caption each; swapped captions have a shape or colour exchanged.",
         scores=(
             score("text to picture, R@1", "retrieval/image_recall_at_1", 1 / 500, 0.5, "half of them"),
             score("picture to text, R@1", "retrieval/text_recall_at_1", 1 / 500, 0.5, "half of them"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -77,8 +78,8 @@ def _total_loss(record: dict[str, float]) -> float:
 
 
 def _minutes(times: list[float]) -> float:
-    """Minutes of training: pauses of more than a minute, between interruption and resumption, are left out."""
-    return sum(b - a for a, b in zip(times, times[1:], strict=False) if b - a < 60) / 60
+    """Minutes of training; pauses of over a minute, as between stop and resumption, are left out."""
+    return sum(b - a for a, b in pairwise(times) if b - a < 60) / 60
 
 
 def _spread(count: int) -> list[int]:

@@ -54,7 +54,9 @@ def world_of(config: RunConfig) -> WorldFiles:
         ConfigError: The run's data is no folder.
     """
     if not isinstance(config.data, FolderData):
-        raise ConfigError(f"data: a run of {config.task.kind} reads files; give data.kind folder and data.root")
+        raise ConfigError(
+            f"data: a run of {config.task.kind} reads files; give data.kind folder and data.root"
+        )
     return read_world(config.data.root)
 
 
@@ -79,7 +81,9 @@ def assemble_vqa(
     return Assembly(
         task=VqaTask(model, VqaAccuracy(KINDS)),
         plan=SinglePlan(
-            source=Source(dataset=dataset, per_rank=shares.per_rank(settings.batch_size), seed=config.train.seed),
+            source=Source(
+                dataset=dataset, per_rank=shares.per_rank(settings.batch_size), seed=config.train.seed
+            ),
             collate=collate_vqa,
             rank=shares.rank,
             world_size=shares.world_size,
@@ -111,7 +115,9 @@ def assemble_retrieval(
         task=RetrievalTask(model, RetrievalRecall()),
         plan=SinglePlan(
             source=Source(
-                dataset=dataset(train, None), per_rank=shares.per_rank(settings.batch_size), seed=config.train.seed
+                dataset=dataset(train, None),
+                per_rank=shares.per_rank(settings.batch_size),
+                seed=config.train.seed,
             ),
             collate=collate_captioned,
             rank=shares.rank,
@@ -144,7 +150,9 @@ def assemble_captioning(
     return Assembly(
         task=CaptioningTask(model, smoothing=settings.smoothing),
         plan=SinglePlan(
-            source=Source(dataset=dataset, per_rank=shares.per_rank(settings.batch_size), seed=config.train.seed),
+            source=Source(
+                dataset=dataset, per_rank=shares.per_rank(settings.batch_size), seed=config.train.seed
+            ),
             collate=_collate_captions,
             rank=shares.rank,
             world_size=shares.world_size,
@@ -304,4 +312,3 @@ def _collate_captions(samples: Any) -> CaptionBatch:
 
 def _first(records: Any, count: int) -> Any:
     return records[:count] if count else records
-

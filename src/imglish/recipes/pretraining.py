@@ -107,8 +107,9 @@ def assemble_masked_data_modeling(
     tokenizer = load_visual_tokenizer(settings.visual_tokenizer)
     if tokenizer.config.encoder.grid_size != settings.model.grid_size:
         raise ConfigError(
-            f"the visual tokenizer {settings.visual_tokenizer} has a grid of {tokenizer.config.encoder.grid_size} "
-            f"tokens, the model one of {settings.model.grid_size} patches; they must agree"
+            f"the visual tokenizer {settings.visual_tokenizer} has a grid of "
+            f"{tokenizer.config.encoder.grid_size} tokens, the model one of "
+            f"{settings.model.grid_size} patches; they must agree"
         )
     streams = _Streams(config, settings, text)
     quotas = {"images": settings.num_images, "texts": settings.num_texts, "pairs": settings.num_pairs}
@@ -182,7 +183,8 @@ class DualEncoderTeacher:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] to patch features (B, N, dim)."""
-        return self._model.to(images.device).encoder(images).vision[:, 1:]
+        features: Tensor = self._model.to(images.device).encoder(images).vision[:, 1:]
+        return features
 
 
 def find_teacher(name: str, grid_size: tuple[int, int]) -> FeatureTeacher:

@@ -28,7 +28,7 @@ class Batch:
                 moved[field.name] = value.to(device, non_blocking=non_blocking)
             elif isinstance(value, Batch):
                 moved[field.name] = value.to(device, non_blocking=non_blocking)
-        return replace(self, **moved)  # type: ignore[arg-type]  # field names come from the class itself
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

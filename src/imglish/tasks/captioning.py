@@ -20,6 +20,8 @@ class CaptioningTask(Task):
         keep_share: Share of smallest word losses that count; 1 keeps all.
     """
 
+    metrics: TokenAccuracy
+
     def __init__(self, model: Beit3ForCaptioning, *, smoothing: float = 0.1, keep_share: float = 1.0) -> None:
         super().__init__()
         self.model, self.smoothing, self.keep_share = model, smoothing, keep_share

@@ -35,6 +35,8 @@ class MaskedDataModelingTask(Task):
             checkpoint, as it never changes.
     """
 
+    metrics: TokenAccuracy
+
     def __init__(self, model: Beit3ForMaskedDataModeling, visual_tokenizer: Vqkd) -> None:
         super().__init__()
         self.model = model

@@ -1,4 +1,4 @@
-"""Image-text retrieval with the dual encoder (BEiT-3, section 3.1); also the contrastive pretraining of a teacher."""
+"""Image-text retrieval with the dual encoder (BEiT-3, section 3.1); also trains the contrastive teacher."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class RetrievalTask(Task):
         model: Dual encoder.
         metrics: Recall at 1, 5 and 10, both ways.
     """
+
+    metrics: RetrievalRecall
 
     def __init__(self, model: Beit3ForRetrieval, metrics: RetrievalRecall) -> None:
         super().__init__()

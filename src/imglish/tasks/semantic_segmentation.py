@@ -20,6 +20,8 @@ class SemanticSegmentationTask(Task):
         metrics: Intersection over union.
     """
 
+    metrics: SegmentationIou
+
     def __init__(self, model: SemanticSegmenter, metrics: SegmentationIou) -> None:
         super().__init__()
         self.model, self.metrics = model, metrics

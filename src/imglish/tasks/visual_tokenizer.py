@@ -24,6 +24,8 @@ class VisualTokenizerTask(Task):
         beta: Weight of the commitment term.
     """
 
+    metrics: CodebookUsage
+
     def __init__(self, model: Vqkd, teacher: FeatureTeacher, *, beta: float = 1.0) -> None:
         super().__init__()
         self.model, self.teacher, self.beta = model, teacher, beta

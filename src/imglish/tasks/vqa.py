@@ -19,6 +19,8 @@ class VqaTask(Task):
         metrics: Soft accuracy, overall and by question type.
     """
 
+    metrics: VqaAccuracy
+
     def __init__(self, model: Beit3ForVqa, metrics: VqaAccuracy) -> None:
         super().__init__()
         self.model, self.metrics = model, metrics

@@ -93,7 +93,7 @@ class RunLog:
         self._progress.update(self._bar, completed=step)
 
     def scalars(self, step: int, values: Mapping[str, float], *, samples_per_step: int = 0) -> None:
-        """Log named numbers of a step; ``samples_per_step`` turns the steps since the last call into a rate."""
+        """Log named numbers of a step; ``samples_per_step`` adds the rate since the last call."""
         record = {"step": step, "time": round(time.time(), 3), **values}
         if samples_per_step:
             then, clock = self._last
@@ -154,4 +154,4 @@ def _drop_after(path: Path, step: int) -> None:
 def _open_tensorboard(folder: Path) -> SummaryWriter:
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder))

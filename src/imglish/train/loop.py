@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from imglish.train.schedule import learning_rate
 from imglish.train.state import TrainState
 
 
-class NonFiniteLoss(ImglishError):
+class NonFiniteLossError(ImglishError):
     """A loss was not a number, and the policy is to stop."""
 
 
@@ -40,18 +40,17 @@ class TrainableTask(Protocol):
 
     model: nn.Module
 
-    def train(self, mode: bool = True) -> Any: ...
+    def train(self, mode: bool = True) -> Any:
+        """Switch to training mode."""
+        ...
 
-    def training_step(self, batch: Any) -> Any: ...
+    def training_step(self, batch: Any) -> Any:
+        """Loss and logs of a batch; see `StepResult`."""
+        ...
 
-    def after_step(self) -> None: ...
-
-
-class LoadedBatch(NamedTuple):
-    """A batch and a line for each damaged sample in it."""
-
-    batch: Any
-    skipped: tuple[str, ...]
+    def after_step(self) -> None:
+        """What follows an update."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +90,7 @@ def train(
         True when all steps are done, False when a signal asked to leave; the state is saved either way.
 
     Raises:
-        NonFiniteLoss: A loss was no number on some rank and the policy is to stop.
+        NonFiniteLossError: A loss was no number on some rank and the policy is to stop.
     """
     settings = config.train
     optimizer, parameters = state.optimizer, list(state.model.parameters())
@@ -157,8 +156,8 @@ def _every(interval: int, step: int) -> bool:
 
 def _refuse(step: int, settings: TrainConfig) -> None:
     if settings.on_nonfinite == "stop":
-        raise NonFiniteLoss(
-            f"the loss of step {step + 1} is not a number. Lower optimizer.lr, clip with train.max_grad_norm, "
+        raise NonFiniteLossError(
+            f"the loss of step {step + 1} is not a number. Lower optimizer.lr, clip by train.max_grad_norm, "
             "or set train.on_nonfinite=skip to leave such steps out; the last checkpoint is kept"
         )
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as TF
+from torchvision.transforms.v2 import InterpolationMode, functional as TF
 
 
 def to_model_range(image: Tensor) -> Tensor:
@@ -51,10 +50,13 @@ class ImageTransform:
             image = image.flip(-1)
         if tuple(image.shape[-2:]) == self.size:
             return image
-        return TF.resize(image, list(self.size), interpolation=InterpolationMode.BICUBIC, antialias=True)
+        resized: Tensor = TF.resize(
+            image, list(self.size), interpolation=InterpolationMode.BICUBIC, antialias=True
+        )
+        return resized
 
     def _draw_crop(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Area uniform in [crop_scale, 1], log aspect uniform in [3/4, 4/3]; the whole picture if none fits."""
+        """Area uniform in [crop_scale, 1], log aspect in [3/4, 4/3]; the whole picture if none fits."""
         for _ in range(10):
             area = height * width * rng.uniform(self.crop_scale, 1.0)
             aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))

@@ -140,7 +140,10 @@ class Beit3Encoder(nn.Module):
 
     def normalise(self, x: Tensor, layout: TokenLayout) -> Tensor:
         """Apply the output norm where the config has one."""
-        return x if self.norm is None else self.norm(x, layout)
+        if self.norm is None:
+            return x
+        normal: Tensor = self.norm(x, layout)
+        return normal
 
     def extend(
         self, x: Tensor, layout: TokenLayout, past: list[KeyValue] | None, mask: Tensor | None
@@ -152,6 +155,7 @@ class Beit3Encoder(nn.Module):
         """
         seen = []
         for layer, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
             x, memory = block.extend(x, layout, None if past is None else past[layer], mask)
             seen.append(memory)
         return self.normalise(x, layout), seen

@@ -1,4 +1,4 @@
-"""Semantic FPN (Panoptic Feature Pyramid Networks, arXiv 1901.02446): top-down pyramid, then one map of logits."""
+"""Semantic FPN (Panoptic Feature Pyramid Networks, arXiv 1901.02446): top-down pyramid, one map of logits."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ class SemanticFpnHead(nn.Module):
 
     def forward(self, pyramid: FeaturePyramid) -> Tensor:
         """Map a pyramid to logits (B, num_classes, H / 4, W / 4)."""
-        maps = [
-            lateral(pyramid[stride]) for lateral, stride in zip(self.laterals, _STRIDES, strict=True)
-        ]
+        maps = [lateral(pyramid[stride]) for lateral, stride in zip(self.laterals, _STRIDES, strict=True)]
         for level in range(len(maps) - 1, 0, -1):
             above = F.interpolate(maps[level], size=maps[level - 1].shape[-2:], mode="nearest")
             maps[level - 1] = maps[level - 1] + above

@@ -1,4 +1,4 @@
-"""The plain ViT of BEiT v2 (arXiv 2208.06366): absolute positions, keys without bias, patch features normalised.
+"""The plain ViT of BEiT v2 (arXiv 2208.06366): absolute positions, keys without bias, normalised patches.
 
 Shapes: B batch, N patches, C width.
 """
@@ -35,8 +35,8 @@ class Attention(nn.Module):
         qkv = F.linear(x, self.qkv.weight, bias)
         query, key, value = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(query, key, value)
-        y = self.output(y.transpose(1, 2).flatten(2))
-        return y
+        z: Tensor = self.output(y.transpose(1, 2).flatten(2))
+        return z
 
 
 class Block(nn.Module):
@@ -59,7 +59,8 @@ class Block(nn.Module):
         y = self.attention(self.norm1(x))
         x = x + self.drop_path(y if self.scale1 is None else self.scale1 * y)
         y = self.feed_forward(self.norm2(x))
-        return x + self.drop_path(y if self.scale2 is None else self.scale2 * y)
+        x = x + self.drop_path(y if self.scale2 is None else self.scale2 * y)
+        return x
 
 
 class ViT(nn.Module):

@@ -32,7 +32,7 @@ class Injector(nn.Module):
 
     def forward(self, x: Tensor, places: Tensor, spatial: Tensor, level_sizes: LevelSizes) -> Tensor:
         """Map ViT tokens (B, N, C); ``spatial`` (B, M, C) are the tokens of three levels."""
-        y = self.attention(self.query_norm(x), places, self.feature_norm(spatial), level_sizes)
+        y: Tensor = self.attention(self.query_norm(x), places, self.feature_norm(spatial), level_sizes)
         return x + self.gamma * y
 
 
@@ -79,8 +79,9 @@ class Extractor(nn.Module):
         """Map spatial tokens (B, M, C); ``x`` (B, N, C) are the ViT's patch tokens on ``grid``."""
         y = self.attention(self.query_norm(spatial), places, self.feature_norm(x), (grid,))
         spatial = spatial + y
-        y = self.feed_forward(self.feed_forward_norm(spatial), level_sizes)
-        return spatial + self.drop_path(y)
+        y = self.drop_path(self.feed_forward(self.feed_forward_norm(spatial), level_sizes))
+        spatial = spatial + y
+        return spatial
 
 
 class Interaction(nn.Module):

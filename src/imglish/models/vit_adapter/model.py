@@ -1,6 +1,7 @@
 """ViT-Adapter: a plain ViT, a spatial prior, and their interactions (arXiv 2205.08534, figure 4).
 
-The adapter holds its backbone; it does not inherit from it. Shapes: B batch, N patches, M spatial tokens, C width.
+The adapter holds its backbone; it does not inherit from it.
+Shapes: B batch, N patches, M spatial tokens, C width.
 """
 
 from __future__ import annotations
@@ -117,7 +118,9 @@ class ViTAdapter(nn.Module):
                     truncated_normal_(module.weight, std=0.02, cut=100.0)
                     nn.init.zeros_(module.bias)
                 elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-                    fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+                    fan_out = (
+                        module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+                    )
                     nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)

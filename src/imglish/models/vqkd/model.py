@@ -1,4 +1,4 @@
-"""The visual tokenizer: a picture to discrete tokens that rebuild a teacher's features (BEiT v2, section 2.2)."""
+"""The visual tokenizer: pictures to tokens that rebuild a teacher's features (BEiT v2, section 2.2)."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import timm
 import torch
+from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +18,9 @@ class FeatureTeacher(Protocol):
 
     dim: int
 
-    def __call__(self, images: Tensor) -> Tensor: ...
+    def __call__(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) to features (B, N, dim)."""
+        ...
 
 
 class TimmTeacher:
@@ -36,7 +38,7 @@ class TimmTeacher:
         self.dim = int(described.num_features)
         patch_height, patch_width = described.patch_embed.patch_size
         self._size = (grid_size[0] * patch_height, grid_size[1] * patch_width)
-        config = timm.data.resolve_model_data_config(model)
+        config = resolve_data_config(model=model)
         self._mean = torch.tensor(config["mean"]).view(1, 3, 1, 1)
         self._std = torch.tensor(config["std"]).view(1, 3, 1, 1)
 
