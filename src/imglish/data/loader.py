@@ -135,6 +135,8 @@ def prefetch(plan: BatchPlan[B], start: int, stop: int, num_workers: int = 0) ->
         num_workers=num_workers,
         worker_init_fn=_single_thread,
         prefetch_factor=4,
+        # A loader draws a seed as it starts: from its own generator, or a resumed run would draw otherwise.
+        generator=torch.Generator(),
     )
     return iter(loader)
 

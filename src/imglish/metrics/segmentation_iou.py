@@ -44,7 +44,7 @@ class SegmentationIou:
         self._confusion = sum_over_ranks(self._confusion)
 
     def compute(self) -> dict[str, float]:
-        """``semantic/`` ``mean_iou``, ``mean_iou_<group>``, ``pixel_accuracy``, ``iou/<class>``, in [0, 1]."""
+        """``semantic/`` ``mean_iou``, ``mean_iou_<group>``, ``pixel_accuracy``, ``iou/<class>``."""
         right = self._confusion.diag()
         union = self._confusion.sum(0) + self._confusion.sum(1) - right
         present = union > 0

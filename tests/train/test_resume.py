@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from imglish.train.logging import read_log
+
+ROOT = Path(__file__).parents[2]
+# Gradients of two ranks are summed in another order than those of one batch.
+ROUNDING = {"rtol": 1e-4, "atol": 1e-6}
+
+
+def command(out: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "tests.train.tiny", str(out), *options]
+
+
+def run(out: Path, *options: str) -> None:
+    subprocess.run(command(out, *options), cwd=ROOT, check=True, capture_output=True, timeout=120)
+
+
+def start_and_stop(out: Path, number: signal.Signals) -> None:
+    """Send a signal to a run that has saved a checkpoint and is between two."""
+    process = subprocess.Popen(
+        command(out, "--pause"),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 90
+    while len(read_log(out / "metrics.jsonl")) < 13 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if number is signal.SIGKILL:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    process.wait(timeout=60)
+
+
+def assert_same(a: Path, b: Path) -> None:
+    for name in ("final.safetensors", "ema.safetensors"):
+        ours, theirs = load_file(a / name), load_file(b / name)
+        assert ours.keys() == theirs.keys()
+        for key, tensor in ours.items():
+            assert torch.equal(tensor, theirs[key]), f"{name}: {key} differs"
+
+
+def test_a_run_killed_in_the_middle_resumes_bit_for_bit(tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+    start_and_stop(tmp_path / "killed", signal.SIGKILL)
+    assert not (tmp_path / "killed" / "final.safetensors").exists()
+    run(tmp_path / "killed")
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+    steps = [record["step"] for record in read_log(tmp_path / "killed" / "metrics.jsonl")]
+    assert steps == list(range(1, 41))
+    losses = [
+        [r["loss"] for r in read_log(tmp_path / name / "metrics.jsonl")] for name in ("whole", "killed")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_polite_signal_saves_the_present_step_and_leaves(tmp_path: Path) -> None:
+    start_and_stop(tmp_path / "left", signal.SIGTERM)
+    last = sorted((tmp_path / "left" / "checkpoints").glob("step_*"))[-1]
+    assert int(last.name.removeprefix("step_")) % 5 != 0 or int(last.name.removeprefix("step_")) < 40
+    assert not (tmp_path / "left" / "final.safetensors").exists()
+    run(tmp_path / "left")
+    assert (tmp_path / "left" / "final.safetensors").exists()
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+    start_and_stop(tmp_path / "killed", signal.SIGKILL)
+    last = sorted((tmp_path / "killed" / "checkpoints").glob("step_*"))[-1]
+    (last / "model.safetensors").write_bytes(b"cut")
+    run(tmp_path / "killed")
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_damaged_samples_are_replaced_counted_and_listed(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    lines = (tmp_path / "run" / "skipped.log").read_text().splitlines()
+    assert any("sample 13 is damaged" in line for line in lines)
+    assert read_log(tmp_path / "run" / "metrics.jsonl")[-1]["num_skipped"] == len(lines)
+
+
+def test_two_ranks_train_as_one_with_the_whole_batch(tmp_path: Path) -> None:
+    run(tmp_path / "one", "--no-dropout")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*torchrun, "-m", "tests.train.tiny", str(tmp_path / "two"), "--no-dropout"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=180,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    one, two = (
+        load_file(tmp_path / "one" / "final.safetensors"),
+        load_file(tmp_path / "two" / "final.safetensors"),
+    )
+    for key, tensor in one.items():
+        torch.testing.assert_close(two[key], tensor, **ROUNDING)
