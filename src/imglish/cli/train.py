@@ -14,7 +14,9 @@ from imglish.cli.settings import choose
 from imglish.cli.usage import UsageError, did_you_mean
 from imglish.recipes.assemble import train_recipe
 from imglish.recipes.config import RunConfig
+from imglish.recipes.embed import train_world
 from imglish.recipes.runs import RECIPES
+from imglish.recipes.world import WORLD_RUNS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,32 +38,48 @@ class Train:
     settings: Annotated[RunConfig, tyro.conf.arg(name="")]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainWorld:
+    """Train the World model, the weights that ship in the package: three stages, about an hour on two cores.
+
+    Args:
+        out: Folder of the three runs; the same command goes on where it stopped.
+    """
+
+    out: Path = WORLD_RUNS
+
+
 def run(arguments: Sequence[str]) -> None:
     """Train and print the final scores."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return
     name, *rest = arguments
+    if name == "world":
+        options = tyro.cli(TrainWorld, args=rest, prog="imglish train world")
+        print_scores(options.out, train_world(options.out))
+        return
     if name not in RECIPES:
         raise UsageError(
             f"there is no recipe {name!r}{did_you_mean(name, RECIPES)}; see imglish train --help"
         )
     config = choose(RECIPES[name](), rest)
-    options = tyro.cli(
+    changed = tyro.cli(
         Train,
         args=rest,
         prog=f"imglish train {name}",
         default=Train(settings=config),
         config=(tyro.conf.AvoidSubcommands,),
     )
-    out = options.out or Path("runs") / name
-    print_scores(out, train_recipe(options.settings, out, resume=options.resume))
+    out = changed.out or Path("runs") / name
+    print_scores(out, train_recipe(changed.settings, out, resume=changed.resume))
 
 
 def overview() -> str:
     """Usage, and the recipes with the first line of what they say about themselves."""
     width = max(map(len, RECIPES))
-    lines = [
+    lines = [f"  {'world':{width}}  The World model: the three world_ recipes, one after the other."]
+    lines += [
         f"  {name:{width}}  {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items()
     ]
     return (

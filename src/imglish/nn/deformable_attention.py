@@ -40,7 +40,8 @@ class DeformableAttention(nn.Module):
 
         Args:
             query: (B, Q, C).
-            places: Place of each query, (Q, 2) as (x, y) in [0, 1].
+            places: Place of each query as (x, y) in [0, 1]: (Q, 2), or (B, Q, L, 2) where it differs by
+                level.
             values: (B, N, C), levels one after the other.
             level_sizes: (height, width) of the levels.
         """
@@ -49,7 +50,9 @@ class DeformableAttention(nn.Module):
         offsets = self.sampling_offsets(query).unflatten(2, (heads, levels, points, 2))
         weights = self.attention_weights(query).unflatten(2, (heads, levels * points)).softmax(dim=-1)
         sizes = query.new_tensor([(width, height) for height, width in level_sizes])
-        locations = places[:, None, None, None, :] + offsets / sizes[:, None, :]
+        if places.ndim == 2:
+            places = places[:, None]  # the same on every level
+        locations = places[..., None, :, None, :] + offsets / sizes[:, None, :]
         sampled = deformable_attention(value, level_sizes, locations, weights.unflatten(3, (levels, points)))
         y: Tensor = self.output_proj(sampled)
         return y
