@@ -1,4 +1,4 @@
-"""Parity families of BEiT v2 and BEiT: visual tokenizer, k-means, block masking."""
+"""Parity families of BEiT v2 and BEiT: visual tokenizer, k-means, block masking, fine-tuned ViT."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from imglish.data.transforms.image import to_model_range
 from imglish.losses.distillation import commitment
-from imglish.models.vit.config import ViTConfig
+from imglish.models.vit.config import RelativePositions, ViTConfig
+from imglish.models.vit.model import Pooling, ViTForClassification
+from imglish.models.vit.positions import relative_position_index, resample_positions
+from imglish.models.vit.weights import classification_map, to_official
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.model import Vqkd
 from imglish.models.vqkd.weights import VQKD_MAP, from_official
@@ -31,11 +35,11 @@ DEVIATIONS = 5.0
 # draws: 0.003 to 0.009 with equal settings, 0.015 and more with another aspect ratio or smallest block.
 PROFILE_NOISE = 0.6
 
-# What all released tokenizers have in both of their ViTs.
-_FIXED: dict[str, Any] = {
-    "qkv_bias": True,
-    "qk_scale": None,
-    "norm_layer": "LayerNorm eps 1e-6",
+_CLASSIFIERS = ("beit VisionTransformer", "beit2 VisionTransformer")
+
+# What all released models have; a case may leave out what is no setting of its class.
+_FIXED: dict[str, Any] = {"qkv_bias": True, "qk_scale": None, "norm_layer": "LayerNorm eps 1e-6"}
+_FIXED_IN_TOKENIZERS: dict[str, Any] = {
     "use_abs_pos_emb": True,
     "use_rel_pos_bias": False,
     "use_shared_rel_pos_bias": False,
@@ -74,6 +78,8 @@ def _read_config(case: Case) -> VqkdConfig:
     for name, value in {"rec_loss_type": "cosine", "process_type": "default"}.items():
         if config[name] != value:
             raise NotCoveredError(f"{name}={config[name]!r} belongs to no released tokenizer")
+    for vit in (config["encoder"], config["decoder"]):
+        _refuse_others(vit, _FIXED_IN_TOKENIZERS)
     decoder = _read_vit(config["decoder"])
     return VqkdConfig(
         encoder=_read_vit(config["encoder"]),
@@ -89,21 +95,32 @@ def _read_config(case: Case) -> VqkdConfig:
 
 
 def _read_vit(config: dict[str, Any]) -> ViTConfig:
-    for name, value in _FIXED.items():
-        if config[name] != value:
-            raise NotCoveredError(f"{name}={config[name]!r} belongs to no released tokenizer")
+    _refuse_others(config, _FIXED)
+    relative: RelativePositions = "per_block" if config["use_rel_pos_bias"] else "none"
+    if config["use_shared_rel_pos_bias"]:
+        if relative != "none":
+            raise NotCoveredError("a shared and a table for each block together belong to no released ViT")
+        relative = "shared"
     size = config["img_size"]
     return ViTConfig(
         image_size=(size, size) if isinstance(size, int) else (size[0], size[1]),
         patch_size=config["patch_size"],
-        in_channels=config["in_chans"],
+        in_channels=config.get("in_chans", 3),
         width=config["embed_dim"],
         depth=config["depth"],
         num_heads=config["num_heads"],
         mlp_ratio=config["mlp_ratio"],
-        layer_scale=config["init_values"],
-        drop_path=config["drop_path_rate"],
+        absolute_positions=config["use_abs_pos_emb"],
+        relative_positions=relative,
+        layer_scale=config["init_values"] or 0.0,
+        drop_path=config.get("drop_path_rate", 0.0),
     )
+
+
+def _refuse_others(config: dict[str, Any], fixed: dict[str, Any]) -> None:
+    for name, value in fixed.items():
+        if config.get(name, value) != value:
+            raise NotCoveredError(f"{name}={config[name]!r} belongs to no released ViT of this kind")
 
 
 def _token_checks(model: Vqkd, call: Call) -> list[Check]:
@@ -190,6 +207,7 @@ def run_masking(case: Case) -> list[Check]:
             grid_size=(grid, grid) if isinstance(grid, int) else (grid[0], grid[1]),
             num_masked=settings["num_masking_patches"],
             min_block=settings["min_num_patches"],
+            max_block=settings["max_num_patches"],
             min_aspect=settings["min_aspect"],
             exact=set(counts) == {settings["num_masking_patches"]},  # BEiT v2; BEiT hides at most so many
         )
@@ -222,6 +240,56 @@ def _symmetric(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     return average
 
 
+def run_classification(case: Case) -> list[Check]:
+    """Logits, features, tokens block by block and gradients of a fine-tuned ViT, at several sizes."""
+    config = _read_vit(case.config)
+    pooling: Pooling = "mean" if case.config["use_mean_pooling"] else "class_token"
+    model = ViTForClassification(config, case.config["num_classes"], pooling=pooling)
+    state = classification_map(pooling).to_ours(case.weights)
+    check_state(state, model.state_dict(), where=case.name)
+    model.load_state_dict(state)
+    model.eval()
+    back = to_official(model.state_dict(), config, pooling)
+    checks = [Check("weights", sorted(back), sorted(case.weights), "integer")]
+    for call in case.calls():
+        checks += _classification_checks(model, pooling, call)
+    return checks
+
+
+def _classification_checks(model: ViTForClassification, pooling: Pooling, call: Call) -> list[Check]:
+    images, vit = call.inputs["x"], model.vit
+    tokens, grid = vit.embed(images)
+    ours: dict[str, Any] = {"logits": model(images), "features": model.features(images)}
+    for block in range(vit.depth):
+        tokens = vit.run_blocks(tokens, block, block + 1)
+        ours[f"intermediate_{block}"] = tokens
+    ours |= {"patch_features": vit(images), "all_token_features": vit.norm(tokens)}
+    if vit.positions is not None:
+        ours["pos_embed"] = resample_positions(vit.positions, vit.config.grid_size, grid)
+    kinds: dict[str, Kind] = {"loss": "loss", "grad_norms": "gradient_norm"}
+    if "labels" in call.inputs:
+        ours["loss"] = F.cross_entropy(ours["logits"], call.inputs["labels"])
+        model.zero_grad()
+        ours["loss"].backward()
+        official = classification_map(pooling).to_official(dict(model.named_parameters()))
+        ours["grad_norms"] = gradient_norms(official)
+    return [
+        Check(f"{call.name}.{name}", ours[name], reference, kinds.get(name, "forward"))
+        for name, reference in call.outputs.items()
+    ]
+
+
+def run_relative_positions(case: Case) -> list[Check]:
+    """Which row of its table a pair of patches reads."""
+    rows, columns = case.config["window_size"]
+    index = relative_position_index((rows, columns))
+    return [
+        Check(f"{call.name}.{name}", index, reference, "integer")
+        for call in case.calls()
+        for name, reference in call.outputs.items()
+    ]
+
+
 def _is_masking(case: Case) -> bool:
     return bool(case.json) and all(
         isinstance(recorded, dict) and "num_masking_patches" in recorded.get("settings", {})
@@ -233,4 +301,6 @@ FAMILIES: tuple[Family, ...] = (
     Family(lambda case: "VQKD" in case.cls, run_vqkd),
     Family(lambda case: "norm_ema_quantizer.kmeans" in case.cls, run_kmeans),
     Family(_is_masking, run_masking),
+    Family(lambda case: case.cls in _CLASSIFIERS, run_classification),
+    Family(lambda case: case.cls == "beit2 RelativePositionBias", run_relative_positions),
 )

@@ -27,7 +27,8 @@ class CodebookUsage:
     def update(self, token_ids: Tensor, cosine: Tensor) -> None:
         """Count token ids int64 (B, N), and the cosines (B, N) of what was rebuilt from them."""
         self._counts += torch.bincount(token_ids.flatten().cpu(), minlength=self._size)
-        self._cosine += torch.tensor([float(cosine.double().sum()), cosine.numel()], dtype=torch.float64)
+        total = float(cosine.cpu().double().sum())
+        self._cosine += torch.tensor([total, cosine.numel()], dtype=torch.float64)
 
     def reduce(self) -> None:
         """Sum over ranks."""
@@ -37,12 +38,13 @@ class CodebookUsage:
         """``codebook/usage`` in [0, 1], ``codebook/perplexity`` from 1, ``codebook/cosine`` in [-1, 1]."""
         return {
             "codebook/usage": float((self._counts > 0).double().mean()),
-            "codebook/perplexity": perplexity(self._counts),
+            "codebook/perplexity": float(perplexity(self._counts)),
             "codebook/cosine": float(self._cosine[0] / self._cosine[1]),
         }
 
 
-def perplexity(counts: Tensor) -> float:
-    """Exponential of the entropy of counts (K,): how many codes are used as if evenly."""
-    share = counts.double() / counts.sum()
-    return float(torch.special.entr(share).sum().exp())
+def perplexity(counts: Tensor) -> Tensor:
+    """Exponential of the entropy of counts (K,), a scalar: how many codes are used as if evenly."""
+    share = counts / counts.sum()
+    result: Tensor = torch.special.entr(share).sum().exp()
+    return result

@@ -58,8 +58,9 @@ class EmaQuantizer(nn.Module):
         return Quantized(unit + (codes - unit).detach(), token_ids, unit)
 
     def nearest(self, unit: Tensor) -> Tensor:
-        """Ids of the nearest codes of unit vectors (..., C), int64 (...)."""
-        squared = self.codebook.pow(2).sum(dim=1) - 2 * unit.detach() @ self.codebook.T
+        """Ids of the nearest codes of unit vectors (..., C), int64 (...); in float32, also under autocast."""
+        with torch.autocast(unit.device.type, enabled=False):
+            squared = self.codebook.pow(2).sum(dim=1) - 2 * unit.detach() @ self.codebook.T
         return squared.argmin(dim=-1)
 
     @torch.no_grad()
@@ -73,7 +74,8 @@ class EmaQuantizer(nn.Module):
         unit = F.normalize(features.detach().float().flatten(0, -2), dim=1)
         size = len(self.codebook)
         chosen = torch.randint(len(unit), (size,)) if len(unit) < size else torch.randperm(len(unit))[:size]
-        means, counts = spherical_kmeans(unit, unit[chosen.to(unit.device)])
+        with torch.autocast(unit.device.type, enabled=False):
+            means, counts = spherical_kmeans(unit, unit[chosen.to(unit.device)])
         if _num_ranks() > 1:
             dist.broadcast(means, src=0)
             dist.broadcast(counts, src=0)

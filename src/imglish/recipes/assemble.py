@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from imglish.recipes.sources import world_corpus
 from imglish.text.tokenizer import TextTokenizer
 from imglish.text.training import train_tokenizer
 from imglish.train.checkpoint import Checkpoints, load_strictly
+from imglish.train.config import OptimizerConfig
 from imglish.train.distributed import Ranks, join_ranks
 from imglish.train.ema import Ema
 from imglish.train.logging import RunLog
@@ -81,7 +83,9 @@ def _train(
     exceptions = _not_decayed(model)
     state = TrainState(
         model=model,
-        optimizer=build_optimizer(model, config.optimizer, exceptions=exceptions, scale=assembly.scale),
+        optimizer=build_optimizer(
+            model, config.optimizer, exceptions=exceptions, scale=_rates(model, config.optimizer)
+        ),
         ema=Ema(model, settings.ema_decay) if settings.ema_decay else None,
     )
     # Dropout and the like must differ between ranks, initial weights must not.
@@ -218,6 +222,14 @@ def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
                 "or choose another folder with --out"
             )
     folder.write_config(config)
+
+
+def _rates(model: torch.nn.Module, optimizer: OptimizerConfig) -> Callable[[str], float]:
+    """Learning-rate factor of a parameter: what is not the encoder is the new head."""
+    if isinstance(model, Vqkd) or optimizer.head_lr_scale == 1.0:
+        return lambda name: 1.0
+    prefix, _ = find_encoder(model)
+    return lambda name: 1.0 if name.startswith(prefix) else optimizer.head_lr_scale
 
 
 def _not_decayed(model: torch.nn.Module) -> set[str]:

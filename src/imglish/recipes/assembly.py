@@ -49,7 +49,6 @@ class Assembly(Generic[B]):
         collate: Joins samples of ``evaluation_set``.
         evaluation_batch_size: Samples of a batch there.
         finish: Adds scores that need more than the task's metric.
-        scale: Learning-rate factor of a parameter by its name.
     """
 
     task: Task
@@ -60,7 +59,6 @@ class Assembly(Generic[B]):
     collate: Callable[[Sequence[Any]], B] | None = None
     evaluation_batch_size: int = 100
     finish: Callable[[], dict[str, float]] | None = None
-    scale: Callable[[str], float] | None = None
 
     def evaluation(self, shares: Shares) -> Iterator[Loaded[B]]:
         """This rank's batches to score."""

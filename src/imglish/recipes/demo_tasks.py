@@ -28,10 +28,10 @@ def vqa_demo(*, world: Path = Path("world"), num_steps: int = 300) -> RunConfig:
     """
     return RunConfig(
         name="vqa_demo",
-        task=VqaTask(model=WORLD_MODEL, min_answer_count=5, max_text_tokens=32, batch_size=64),
+        task=VqaTask(model=WORLD_MODEL, min_answer_count=5, max_text_tokens=32, batch_size=32),
         data=FolderData(root=world),
         init="world",
-        optimizer=OptimizerConfig(lr=6e-4, weight_decay=0.01),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.01),
         schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
         train=_train(num_steps),
     )
@@ -65,7 +65,7 @@ def captioning_demo(*, world: Path = Path("world"), num_steps: int = 200) -> Run
         task=CaptioningTask(model=WORLD_MODEL, max_text_tokens=48, batch_size=64),
         data=FolderData(root=world, num_validation=200),
         init="world",
-        optimizer=OptimizerConfig(lr=5e-4, weight_decay=0.01),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.01),
         schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
         train=_train(num_steps),
     )

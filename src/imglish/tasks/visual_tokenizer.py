@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imglish.losses.distillation import commitment, cosine_distance
-from imglish.metrics.codebook import CodebookUsage
+from imglish.metrics.codebook import CodebookUsage, perplexity
 from imglish.models.vqkd.model import Vqkd, VqkdOutput
 from imglish.models.vqkd.teachers import FeatureTeacher
 from imglish.nn.quantizer import EmaQuantizer, Quantized
@@ -28,7 +28,8 @@ class VisualTokenizerTask(Task):
 
     def __init__(self, model: Vqkd, teacher: FeatureTeacher, *, beta: float = 1.0) -> None:
         super().__init__()
-        self.model, self.teacher, self.beta = model, teacher, beta
+        self.model, self.beta = model, beta
+        self._teacher = (teacher,)  # a module in a tuple is no part of the task: never in training mode
         self.quantizer: EmaQuantizer = model.quantizer
         self.metrics = CodebookUsage(model.config.codebook_size)
         self._latest: Quantized | None = None
@@ -37,22 +38,25 @@ class VisualTokenizerTask(Task):
         """Cosine distance plus commitment; the first batch places the codes by k-means."""
         if not bool(self.quantizer.started):
             with torch.no_grad():
-                self.quantizer.start(_bare(self.model).features(batch.images))
+                self.quantizer.start(self.model(batch.images).quantized.features)
         out: VqkdOutput = self.model(batch.images)
         distance = cosine_distance(out.reconstruction, self._target(batch.images))
-        committed = commitment(out.quantized.features, self.quantizer.codebook[out.quantized.token_ids])
+        codebook, token_ids = self.quantizer.codebook, out.quantized.token_ids
+        committed = commitment(out.quantized.features, codebook[token_ids])
+        loss = distance + self.beta * committed
         self._latest = out.quantized
-        used = torch.bincount(out.quantized.token_ids.flatten(), minlength=len(self.quantizer.codebook)) > 0
+        counts = torch.bincount(token_ids.flatten(), minlength=len(codebook)).float()
         logs = {
-            "loss": (distance + self.beta * committed).detach(),
+            "loss": loss.detach(),
             "cosine_distance": distance.detach(),
             "commitment": committed.detach(),
-            "codes_in_batch": used.float().mean(),
+            "codes_in_batch": (counts > 0).float().mean(),
+            "perplexity_in_batch": perplexity(counts),
         }
-        return StepOutput(distance + self.beta * committed, logs)
+        return StepOutput(loss, logs)
 
     def after_step(self) -> None:
-        """Move the codes; the loss has used those from before."""
+        """Move the codes by the last micro step's features; the loss has used those from before."""
         if self._latest is not None:
             self.quantizer.update(self._latest.features, self._latest.token_ids)
             self._latest = None
@@ -66,10 +70,4 @@ class VisualTokenizerTask(Task):
 
     @torch.no_grad()
     def _target(self, images: Tensor) -> Tensor:
-        return self.teacher(images)
-
-
-def _bare(model: torch.nn.Module) -> Vqkd:
-    inner = getattr(model, "module", model)
-    assert isinstance(inner, Vqkd)
-    return inner
+        return self._teacher[0](images)

@@ -21,6 +21,14 @@ from imglish.structures.batches import IGNORE, MaskedBatch
 from imglish.structures.tokens import TokenLayout
 
 
+def _init_head(head: nn.Module, config: Beit3Config) -> None:
+    """Start a new head as the encoder starts: small models need larger weights to get going."""
+    if config.init == "scaled":
+        init_linear(head, std=config.width**-0.5)
+    else:
+        init_linear(head, cut=1.0)
+
+
 class MaskedLogits(NamedTuple):
     """Predictions at hidden positions only, one row each, in row-major order of the batch.
 
@@ -41,8 +49,8 @@ class Beit3ForMaskedDataModeling(nn.Module):
         self.encoder = Beit3Encoder(config)
         self.image_head = nn.Linear(config.width, codebook_size)
         self.text_head = nn.Linear(config.width, config.vocab_size)
-        init_linear(self.image_head, cut=1.0)
-        init_linear(self.text_head, cut=1.0)
+        _init_head(self.image_head, config)
+        _init_head(self.text_head, config)
 
     def forward(self, batch: MaskedBatch) -> MaskedLogits:
         """Encode each stream; one call, so that data parallelism sees one forward for one backward."""
@@ -65,7 +73,6 @@ class Pooler(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.dense = nn.Linear(width, width)
-        init_linear(self, cut=1.0)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens (B, N, C) to (B, C), reading the first."""
@@ -80,7 +87,6 @@ class AnswerHead(nn.Module):
         self.dense = nn.Linear(width, 2 * width)
         self.norm = nn.LayerNorm(2 * width)
         self.output = nn.Linear(2 * width, num_answers)
-        init_linear(self, cut=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C) to logits (B, num_answers)."""
@@ -96,6 +102,8 @@ class Beit3ForVqa(nn.Module):
         self.encoder = Beit3Encoder(config)
         self.pooler = Pooler(config.width)
         self.head = AnswerHead(config.width, num_answers)
+        _init_head(self.pooler, config)
+        _init_head(self.head, config)
 
     def forward(self, images: Tensor, token_ids: Tensor, padding: Tensor | None = None) -> Tensor:
         """Pictures (B, 3, H, W) and questions (B, T) to answer logits (B, num_answers)."""
@@ -160,7 +168,7 @@ class Beit3ForCaptioning(nn.Module):
         super().__init__()
         self.encoder = Beit3Encoder(config)
         self.text_head = nn.Linear(config.width, config.vocab_size)
-        init_linear(self.text_head, cut=1.0)
+        _init_head(self.text_head, config)
 
     def forward(self, images: Tensor, token_ids: Tensor, padding: Tensor, positions: Tensor) -> Tensor:
         """Logits of masked words.

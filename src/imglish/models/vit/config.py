@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from imglish.nn.patch_embedding import Stem
+
+RelativePositions = Literal["none", "shared", "per_block"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViTConfig:
-    """A plain Vision Transformer in the form of BEiT v2.
+    """A plain Vision Transformer in the form of BEiT and BEiT v2.
 
     Args:
         image_size: (height, width) of the input in pixels (or in codes, for a decoder).
@@ -20,6 +23,9 @@ class ViTConfig:
         depth: Blocks.
         num_heads: Attention heads.
         mlp_ratio: Inner width of the feed-forward network over the width.
+        absolute_positions: True adds a learned vector to each place; the released fine-tuned BEiTs have none.
+        relative_positions: A learned bias on attention for each offset between two patches: one table for
+            all blocks (BEiT's pretraining), or one for each (its fine-tuning).
         layer_scale: Start of the learned factor on each branch; 0 has none.
         drop_path: Stochastic depth of the last block.
     """
@@ -32,6 +38,8 @@ class ViTConfig:
     depth: int = 12
     num_heads: int = 12
     mlp_ratio: float = 4.0
+    absolute_positions: bool = True
+    relative_positions: RelativePositions = "none"
     layer_scale: float = 0.0
     drop_path: float = 0.0
 

@@ -9,6 +9,8 @@ from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imglish.errors import ConfigError
+
 
 class FeatureTeacher(Protocol):
     """Pictures to patch features on the tokenizer's grid.
@@ -27,17 +29,33 @@ class TimmTeacher:
     """Patch features of a timm Vision Transformer (CLIP, DINO and so on), frozen.
 
     Args:
-        model: A timm model whose ``forward_features`` gives prefix tokens and then patch tokens.
-        grid_size: (rows, columns) of the tokenizer; the picture is resized so that the teacher's agrees.
+        model: A timm model whose ``forward_features`` gives prefix tokens and then patch tokens; its
+            positions are resampled where its grid is another one.
+        grid_size: (rows, columns) of the tokenizer; the teacher sees the picture resized to this many of its
+            patches.
+        projected: True puts the model's head on each patch, as BEiT v2 does with CLIP's projection to the
+            space of texts; False leaves the features of the last norm, as it does with DINO.
+
+    Raises:
+        ConfigError: The head is wanted, and the model has none.
     """
 
-    def __init__(self, model: nn.Module, grid_size: tuple[int, int]) -> None:
+    def __init__(self, model: nn.Module, grid_size: tuple[int, int], *, projected: bool = False) -> None:
         # timm's models say these things by attributes that its base classes do not declare
         described: Any = model.eval().requires_grad_(False)
         self._model, self._num_prefix = described, int(described.num_prefix_tokens)
+        self._head: nn.Module = described.head if projected else nn.Identity()
         self.dim = int(described.num_features)
+        if projected:
+            if not isinstance(self._head, nn.Linear):
+                raise ConfigError(
+                    f"the teacher's head is {self._head}; expected a linear projection: use projected=False"
+                )
+            self.dim = self._head.out_features
         patch_height, patch_width = described.patch_embed.patch_size
         self._size = (grid_size[0] * patch_height, grid_size[1] * patch_width)
+        if described.patch_embed.img_size not in (None, self._size):
+            described.set_input_size(img_size=self._size)
         config = resolve_data_config(model=model)
         self._mean = torch.tensor(config["mean"]).view(1, 3, 1, 1)
         self._std = torch.tensor(config["std"]).view(1, 3, 1, 1)
@@ -50,5 +68,5 @@ class TimmTeacher:
         if tuple(x.shape[-2:]) != self._size:
             x = F.interpolate(x, size=self._size, mode="bicubic", antialias=True)
         x = (x - self._mean.to(x)) / self._std.to(x)
-        features: Tensor = model.forward_features(x)[:, self._num_prefix :]
+        features: Tensor = self._head(model.forward_features(x)[:, self._num_prefix :])
         return features

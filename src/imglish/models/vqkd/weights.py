@@ -5,33 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from imglish.models.vit.weights import vit_rules
 from imglish.models.weight_map import Rule, WeightMap
-
-
-def _vit_rules(official: str, ours: str) -> tuple[Rule, ...]:
-    block = "blocks.{layer}."
-    pairs = (
-        ("cls_token", "class_token"),
-        ("pos_embed", "positions"),
-        ("patch_embed.proj.{part}", "patches.proj.{part}"),
-        ("fc_norm.{part}", "norm.{part}"),
-        (f"{block}norm1.{{part}}", f"{block}norm1.{{part}}"),
-        (f"{block}attn.q_bias", f"{block}attention.query_bias"),
-        (f"{block}attn.v_bias", f"{block}attention.value_bias"),
-        (f"{block}attn.qkv.weight", f"{block}attention.qkv.weight"),
-        (f"{block}attn.proj.{{part}}", f"{block}attention.output.{{part}}"),
-        (f"{block}norm2.{{part}}", f"{block}norm2.{{part}}"),
-        (f"{block}mlp.{{linear}}.{{part}}", f"{block}feed_forward.{{linear}}.{{part}}"),
-        (f"{block}gamma_1", f"{block}scale1"),
-        (f"{block}gamma_2", f"{block}scale2"),
-    )
-    return tuple(Rule(f"{official}.{a}", f"{ours}.{b}") for a, b in pairs)
-
 
 VQKD_MAP = WeightMap(
     (
-        *_vit_rules("encoder", "encoder"),
-        *_vit_rules("decoder", "decoder"),
+        *vit_rules("encoder.", "encoder.", norm="fc_norm"),
+        *vit_rules("decoder.", "decoder.", norm="fc_norm"),
         Rule("encode_task_layer.{layer}.{part}", "to_code.{layer}.{part}"),
         Rule("decode_task_layer.{layer}.{part}", "to_teacher.{layer}.{part}"),
         Rule("quantize.embedding.weight", "quantizer.codebook"),
