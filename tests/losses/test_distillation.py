@@ -22,6 +22,6 @@ def test_commitment_pulls_features_and_not_codes() -> None:
     codes = torch.tensor([[[0.0, 1.0]]], requires_grad=True)
     loss = commitment(features, codes)
     assert loss.item() == pytest.approx(1.0)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert features.grad is not None and features.grad.tolist() == [[[1.0, -1.0]]]
     assert codes.grad is None

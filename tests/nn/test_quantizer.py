@@ -154,4 +154,4 @@ def check_rank(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_update_start_and_revive_alike(tmp_path: Path) -> None:
-    spawn(check_rank, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(check_rank, args=(str(tmp_path),), nprocs=2)

@@ -16,7 +16,9 @@ def draw(masking: BlockMasking, seed: int = 0) -> NDArray[np.bool_]:
 
 def windows(masks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     """Whether each square of a side is wholly hidden, (draws, rows - side + 1, columns - side + 1)."""
-    return np.lib.stride_tricks.sliding_window_view(masks, (side, side), axis=(1, 2)).all(axis=(3, 4))
+    views = np.lib.stride_tricks.sliding_window_view(masks, (side, side), axis=(1, 2))
+    hidden: NDArray[np.bool_] = np.all(views, axis=(3, 4))
+    return hidden
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def _loss_checks(model: Vqkd, call: Call, beta: float) -> list[Check]:
     checks = [Check(f"{call.name}.{name}", ours[name], call.outputs[name], "loss") for name in ours]
     if "grad_norms" not in call.outputs:
         return checks
-    out.loss.backward()  # type: ignore[no-untyped-call]
+    out.loss.backward()
     task.after_step()
     norms = gradient_norms(VQKD_MAP.to_official(dict(model.named_parameters())))
     # The official codebook is a parameter without gradient; ours is a buffer.

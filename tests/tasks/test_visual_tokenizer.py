@@ -34,6 +34,7 @@ class PatchColours(nn.Module):
         super().__init__()
         self.dim = 12
         self.register_buffer("basis", torch.randn(3, 12, generator=torch.Generator().manual_seed(0)))
+        self.basis: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
         colours = F.avg_pool2d(images, 4).flatten(2).transpose(1, 2)
@@ -61,7 +62,7 @@ def fit(task: VisualTokenizerTask, batch: ImageBatch, num_steps: int) -> list[fl
     for _ in range(num_steps):
         task.train()
         out = task.training_step(batch)
-        out.loss.backward()  # type: ignore[no-untyped-call]
+        out.loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         task.after_step()

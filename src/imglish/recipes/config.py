@@ -66,7 +66,7 @@ class VisualTokenizerTask:
 
     kind: Literal["visual_tokenizer"] = "visual_tokenizer"
     tokenizer: VqkdConfig = VqkdConfig()
-    teacher: str = "timm:vit_base_patch16_clip_224.openai"
+    teacher: str = "timm:vit_base_patch16_clip_quickgelu_224.openai"
     beta: float = 1.0
     batch_size: int = 128
 

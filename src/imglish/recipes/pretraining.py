@@ -195,7 +195,7 @@ def find_teacher(name: str, grid_size: tuple[int, int]) -> FeatureTeacher:
     """
     kind, _, rest = name.partition(":")
     if kind == "timm" and rest:
-        return TimmTeacher(timm.create_model(rest, pretrained=True), grid_size)
+        return TimmTeacher(timm.create_model(rest, pretrained=True), grid_size, projected="clip" in rest)
     if kind != "run" or not rest:
         raise ConfigError(
             f"task.teacher is {name!r}; expected run:FOLDER of a contrastive run, or timm:MODEL"
