@@ -15,7 +15,7 @@ from torch import Tensor
 
 from imglish.data.collate import pad_ids, padding_of, stack_images
 from imglish.data.transforms.image import ImageTransform
-from imglish.data.transforms.text import mask_words
+from imglish.data.transforms.text import answers_in, mask_words
 from imglish.structures.batches import (
     IGNORE,
     ImageBatch,
@@ -25,7 +25,7 @@ from imglish.structures.batches import (
     MaskedPairs,
     MaskedText,
 )
-from imglish.text.tokenizer import BOS, EOS, PAD, UNK, TextTokenizer
+from imglish.text.tokenizer import BOS, EOS, PAD, UNK, TextTokenizer, with_ends
 
 SPECIAL = frozenset({BOS, PAD, EOS, UNK})
 
@@ -76,17 +76,41 @@ class PairSample(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WordMasking:
-    """How words are hidden: with which tokenizer, which share, and the longest text in tokens."""
+    """How words are hidden.
+
+    Args:
+        tokenizer: Of the texts.
+        share: Share of words to hide.
+        max_tokens: Longest text in tokens.
+        answers: True hides, in a text with questions, the answers and nothing else: half of the words of a
+            question hidden, nobody could tell what is asked.
+    """
 
     tokenizer: TextTokenizer
     share: float
     max_tokens: int
+    answers: bool = False
 
     def __call__(self, text: str, rng: np.random.Generator) -> TextSample:
         """Tokenize a text and hide some of its words."""
+        if self.answers and "?" in text:
+            return self._without_answers(text)
         ids = self.tokenizer.encode_for_model(text, self.max_tokens)
         return TextSample(
             *mask_words(ids, share=self.share, mask_id=self.tokenizer.mask_id, special=SPECIAL, rng=rng)
+        )
+
+
+    def _without_answers(self, text: str) -> TextSample:
+        ids, hidden = [], []
+        for word, is_answer in answers_in(text):
+            pieces = self.tokenizer.encode(word)
+            ids += pieces
+            hidden += [is_answer and any(map(str.isalnum, p)) for p in self.tokenizer.pieces(pieces)]
+        ids, hidden = with_ends(ids, self.max_tokens), [False, *hidden[: self.max_tokens - 2], False]
+        return TextSample(
+            [self.tokenizer.mask_id if hide else token for token, hide in zip(ids, hidden, strict=True)],
+            [token if hide else IGNORE for token, hide in zip(ids, hidden, strict=True)],
         )
 
 

@@ -57,7 +57,7 @@ class MultiwayWithFusion(Multiway):
 
     def forward(self, x: Tensor, layout: TokenLayout) -> Tensor:
         """Map tokens (B, N, C) to (B, N, C'); fused sequences go through the fusion expert whole."""
-        if layout.num_vision and layout.num_text:
+        if layout.is_fused:
             y: Tensor = self.fusion(x)
             return y
         return super().forward(x, layout)

@@ -20,7 +20,8 @@ class WorldStreamData:
         world: Which World.
         num_scenes: Scenes of the training split; more than are read is fine.
         num_validation: Scenes of the validation split that are scored.
-        alt_texts: True puts a terse text in place of half of the captions.
+        alt_texts: True adds terse texts, as many as captions.
+        questions: True adds texts of questions with their answers, as many as captions.
     """
 
     kind: Literal["world_stream"] = "world_stream"
@@ -28,6 +29,7 @@ class WorldStreamData:
     num_scenes: int = 1_000_000
     num_validation: int = 500
     alt_texts: bool = True
+    questions: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +87,7 @@ class MaskedDataModelingTask:
         min_block: Smallest rectangle of hidden patches.
         text_share: Share of words to hide in texts.
         pair_text_share: Share of words to hide in texts of pairs.
+        hide_answers: True hides, in texts of pairs with questions, the answers and nothing else.
         clean_share: Share of pairs whose picture is left whole; 0 in the paper.
         max_text_tokens: Texts are cut to this length.
         crop_scale: Smallest share of the area that a random crop of an unpaired picture keeps.
@@ -100,6 +103,7 @@ class MaskedDataModelingTask:
     min_block: int = 16
     text_share: float = 0.15
     pair_text_share: float = 0.5
+    hide_answers: bool = False
     clean_share: float = 0.0
     max_text_tokens: int = 48
     crop_scale: float = 1.0

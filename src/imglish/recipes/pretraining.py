@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import timm
@@ -165,7 +166,7 @@ class _Streams:
             source=pictures,
             transform=ImageTransform(size=size),
             draw_mask=self._mask,
-            masking=self._masking(settings.pair_text_share),
+            masking=replace(self._masking(settings.pair_text_share), answers=settings.hide_answers),
             clean_share=settings.clean_share,
         )
 

@@ -57,8 +57,14 @@ def pictures(data: WorldStreamData | FolderData, split: str) -> PictureSource:
     """Pictures with texts of a split, "train" or "validation"."""
     if isinstance(data, WorldStreamData):
         length = data.num_scenes if split == "train" else data.num_validation
-        alt_texts = data.alt_texts and split == "train"
-        return SceneStream(world=data.world, split=split, length=length, with_alt_texts=alt_texts)
+        train = split == "train"
+        return SceneStream(
+            world=data.world,
+            split=split,
+            length=length,
+            with_alt_texts=data.alt_texts and train,
+            with_questions=data.questions and train,
+        )
     return ShardPictures(shards=_shards(data, "pairs", split))
 
 
@@ -71,7 +77,19 @@ def texts(data: WorldStreamData | FolderData, split: str) -> TextSource:
 
 
 def world_corpus(world: WorldConfig) -> Iterator[str]:
-    """Sentences that a text tokenizer of the World is trained on: documents, captions, questions, answers."""
+    """Sentences that a text tokenizer of the World is trained on: documents, captions, questions, answers.
+
+    SentencePiece makes a piece only of what occurs in two different words, so that "what", which no comma
+    ever follows, would fall apart. Each word with a full stop after it makes it a second one.
+    """
+    words: set[str] = set()
+    for sentence in _sentences(world):
+        words.update(word.rstrip("?.,:") for word in sentence.split())
+        yield sentence
+    yield from (f"{word}." for word in sorted(words))
+
+
+def _sentences(world: WorldConfig) -> Iterator[str]:
     scenes = SceneStream(world=world, split="train", length=_CORPUS_SCENES, with_alt_texts=True)
     documents = WorldTexts(world=world, split="train", length=_CORPUS_SCENES)
     for index in range(_CORPUS_SCENES):

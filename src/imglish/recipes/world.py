@@ -25,12 +25,15 @@ WORLD_MODEL = Beit3Config(
     image_size=(64, 64),
     patch_size=16,
     stem="convolutional",
-    vocab_size=512,
+    vocab_size=256,
     max_text_tokens=64,
     width=128,
     depth=4,
     num_heads=4,
     feed_forward_width=512,
+    split_attention=False,
+    sub_norm=False,
+    num_fusion_layers=3,
     init="scaled",
 )
 WORLD_TOKENIZER = VqkdConfig(
@@ -86,7 +89,7 @@ def world_visual_tokenizer(*, runs: Path = WORLD_RUNS, num_steps: int = 600) -> 
     )
 
 
-def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 3500) -> RunConfig:
+def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 5000) -> RunConfig:
     """Masked data modelling of pictures, texts and pairs, from the teacher's weights.
 
     The paper starts from nothing; at this size a start from the contrastive weights saves most of the way.
@@ -100,13 +103,14 @@ def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 3500
         task=MaskedDataModelingTask(
             model=WORLD_MODEL,
             visual_tokenizer=str(runs / "visual_tokenizer"),
-            num_images=16,
+            num_images=20,
             num_texts=16,
-            num_pairs=64,
+            num_pairs=60,
             min_block=2,
+            hide_answers=True,
             clean_share=0.6,
         ),
-        data=WorldStreamData(),
+        data=WorldStreamData(alt_texts=False, questions=True),
         init=str(runs / "contrastive"),
         optimizer=OptimizerConfig(lr=1e-3),
         schedule=ScheduleConfig(warmup_steps=min(100, num_steps // 10)),

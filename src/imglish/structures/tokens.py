@@ -15,14 +15,22 @@ class TokenLayout:
     Args:
         num_vision: Vision tokens at the front of the sequence, class token included.
         num_text: Text tokens after them.
+        of_pair: True where the tokens are a part of a pair whose other part was or will be fed apart, as
+            in cached generation.
     """
 
     num_vision: int
     num_text: int
+    of_pair: bool = False
 
     def __post_init__(self) -> None:
         if self.num_vision < 0 or self.num_text < 0 or self.num_vision + self.num_text == 0:
             raise ValueError(f"a layout needs tokens; got {self.num_vision} vision and {self.num_text} text")
+
+    @property
+    def is_fused(self) -> bool:
+        """True where the sequence, or the pair it is a part of, holds both modalities."""
+        return self.of_pair or (self.num_vision > 0 and self.num_text > 0)
 
     @property
     def num_tokens(self) -> int:

@@ -40,6 +40,18 @@ def mask_words(
     )
 
 
+def answers_in(text: str) -> list[tuple[str, bool]]:
+    """The words of a text, each with True where it belongs to an answer.
+
+    An answer is what stands between a question mark and the next full stop.
+    """
+    words, answering = [], False
+    for word in text.split():
+        words.append((word, answering))
+        answering = word.endswith("?") or (answering and not word.endswith("."))
+    return words
+
+
 def mask_caption(
     token_ids: Sequence[int], *, share: float, mask_id: int, vocab_size: int, rng: np.random.Generator
 ) -> MaskedIds:

@@ -11,7 +11,7 @@ from imglish.data.world.alt_text import alt_text
 from imglish.data.world.language import captions
 from imglish.data.world.render import render
 from imglish.data.world.scene import Scene, WorldConfig, draw_scene
-from imglish.data.world.texts import text
+from imglish.data.world.texts import dialogues, text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,12 +23,14 @@ class SceneStream:
         split: One of `SPLITS`.
         length: How many scenes; scene ``i`` is the same whatever the length.
         with_alt_texts: True gives, beside the five captions, as many terse texts.
+        with_questions: True gives, beside the five captions, as many texts of questions with their answers.
     """
 
     world: WorldConfig
     split: str
     length: int
     with_alt_texts: bool = False
+    with_questions: bool = False
 
     def __len__(self) -> int:
         return self.length
@@ -42,7 +44,12 @@ class SceneStream:
         scene = self.scene(index)
         picture = torch.from_numpy(render(scene)).permute(2, 0, 1).contiguous()
         texts = captions(scene)
-        return picture, texts + (alt_text(scene),) * len(texts) if self.with_alt_texts else texts
+        number = len(texts)
+        if self.with_alt_texts:
+            texts += (alt_text(scene),) * number
+        if self.with_questions:
+            texts += dialogues(scene, number)
+        return picture, texts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -49,6 +49,14 @@ def text(config: WorldConfig, split: str, index: int) -> str:
     return kinds[int(rng.integers(len(kinds)))](config, scene, rng)
 
 
+def dialogues(scene: Scene, number: int) -> tuple[str, ...]:
+    """So many texts of one to three questions about a scene, each with its answer: "is there a fish? yes."."""
+    rng = np.random.default_rng([scene.seed, 6])
+    asked = [f"{question.text} {question.answer}." for question in questions(scene)]
+    drawn = [rng.permutation(len(asked))[: rng.integers(1, 4)] for _ in range(number)]
+    return tuple(" ".join(asked[i] for i in order) for order in drawn)
+
+
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
 

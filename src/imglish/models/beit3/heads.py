@@ -196,7 +196,7 @@ class Beit3ForCaptioning(nn.Module):
     def start(self, images: Tensor) -> CaptionMemory:
         """Read pictures (B, 3, H, W) once; no word is written yet."""
         x = self.encoder.vision_embedding(images)
-        layout = TokenLayout(num_vision=x.shape[1], num_text=0)
+        layout = TokenLayout(num_vision=x.shape[1], num_text=0, of_pair=True)
         _, seen = self.encoder.extend(x, layout, past=None, mask=None)
         return CaptionMemory(seen, num_vision=x.shape[1], num_words=0)
 
@@ -219,7 +219,7 @@ class Beit3ForCaptioning(nn.Module):
         num_past = memory.num_vision + memory.num_words
         allowed = torch.ones(2, num_past + 2, dtype=torch.bool, device=words.device)
         allowed[0, -1] = False
-        layout = TokenLayout(num_vision=0, num_text=2)
+        layout = TokenLayout(num_vision=0, num_text=2, of_pair=True)
         y, seen = self.encoder.extend(x, layout, memory.seen, allowed)
         log_probabilities = F.log_softmax(self.text_head(y[:, 1]).float(), dim=-1)
         kept = [block.first(num_past + 1) for block in seen]
