@@ -151,6 +151,12 @@ def _doctor(arguments: Sequence[str]) -> None:
     run(arguments)
 
 
+def _data(arguments: Sequence[str]) -> None:
+    from imglish.cli.data import run
+
+    run(arguments)
+
+
 COMMANDS: dict[str, Command] = {
     "demo": Command(
         summary="see the whole method work on drawn pictures, and get a report (8 minutes, no GPU)",
@@ -161,6 +167,7 @@ COMMANDS: dict[str, Command] = {
         summary="draw a data set with captions, questions, boxes and masks, in the published formats",
         run=_world,
     ),
+    "data": Command(summary="check tables of your own data before training on them", run=_data),
     "train": Command(
         summary="train a recipe",
         run=_train,

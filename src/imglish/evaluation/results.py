@@ -45,7 +45,7 @@ class Stage:
         steps: Optimiser updates.
         samples: Samples seen, repeats included.
         status: "finished" at its full length, "shortened" to fit the time, "resumed" after an interruption.
-        curves: What fell or rose meanwhile.
+        curves: What fell or rose meanwhile; none for a leg whose curve stands in another's chart.
         y_label: What the curves measure.
     """
 

@@ -226,7 +226,7 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
 
         common = Leg(
             name=name,
-            title=f"{title}, pretrained",
+            title=title,
             purpose=purpose,
             half="weights",
             weight=weight,
@@ -238,7 +238,7 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
             replace(
                 common,
                 name=f"{name}_scratch",
-                title=f"{title}, from scratch",
+                title=f"{title} from scratch",
                 config=scratch,
                 same_steps_as=name,
             )

@@ -9,6 +9,7 @@ import random
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -75,6 +76,11 @@ class LegLike(Protocol):
         """Which half of the demo."""
         ...
 
+    @property
+    def same_steps_as(self) -> str:
+        """The run from pretrained weights that this one from scratch stands beside, or empty."""
+        ...
+
 
 class ProgressLike(Protocol):
     """What was done, and how long it took."""
@@ -104,7 +110,7 @@ def write(
             "level": files.config.level,
         },
         machine=this_machine(device, resolve_precision("auto", device)),
-        stages=tuple(_stage(out, leg, progress) for leg in legs),
+        stages=_stages(out, legs, progress),
         codebook=_codebook(out),
         masked=_masked(_scores(out, "masked_data_modeling")),
         tasks=(_teacher(out), *_tasks(out, files)),
@@ -113,14 +119,30 @@ def write(
     return write_report(results, out)
 
 
-def _stage(out: Path, leg: LegLike, progress: ProgressLike) -> Stage:
-    config = RunFolder(out / leg.name).config()
+def _stages(out: Path, legs: Sequence[LegLike], progress: ProgressLike) -> tuple[Stage, ...]:
+    """All runs; the curve of one from scratch is drawn beside that from pretrained weights."""
+    scratch = {leg.same_steps_as: leg for leg in legs if leg.same_steps_as}
+    stages = []
+    for leg in legs:
+        curves = () if leg.same_steps_as else _curves(out, leg)
+        if leg.name in scratch:
+            beside = _curves(out, scratch[leg.name])
+            curves = (replace(curves[0], name="pretrained"), replace(beside[0], name="from scratch"))
+        stages.append(_stage(out, leg, progress, curves))
+    return tuple(stages)
+
+
+def _curves(out: Path, leg: LegLike) -> tuple[Curve, ...]:
     records = read_log(out / leg.name / "metrics.jsonl")
-    names = sorted({key for record in records for key in record if key.startswith("loss")})
     curves = []
-    for name in names:
+    for name in sorted({key for record in records for key in record if key.startswith("loss")}):
         points = tuple((int(record["step"]), record[name]) for record in records if name in record)
         curves.append(Curve(name=name.removeprefix("loss_"), points=points))
+    return tuple(curves)
+
+
+def _stage(out: Path, leg: LegLike, progress: ProgressLike, curves: tuple[Curve, ...]) -> Stage:
+    config = RunFolder(out / leg.name).config()
     steps = progress.steps[leg.name]
     return Stage(
         name=leg.title,
@@ -130,7 +152,7 @@ def _stage(out: Path, leg: LegLike, progress: ProgressLike) -> Stage:
         steps=steps,
         samples=steps * config.task.batch_size,
         status="resumed" if leg.name in progress.resumed else "finished",
-        curves=tuple(curves),
+        curves=curves,
     )
 
 

@@ -27,7 +27,9 @@ class Ranks:
 
 @contextmanager
 def join_ranks(device: str = "auto") -> Iterator[Ranks]:
-    """Join the process group that torchrun announces, NCCL on GPUs and gloo on CPU; leave it at the end.
+    """Join the process group that torchrun announces; leave it at the end.
+
+    Tensors on GPUs travel by NCCL, those on CPU by gloo: metrics count on the CPU whatever computes.
 
     Args:
         device: ``auto``, or a device as torch names it.
@@ -40,7 +42,7 @@ def join_ranks(device: str = "auto") -> Iterator[Ranks]:
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), world_size, chosen)
     finally:

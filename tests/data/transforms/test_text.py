@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imglish.data.transforms.text import mask_caption, mask_words
+from imglish.data.transforms.text import answers_in, mask_caption, mask_words
 from imglish.structures.batches import IGNORE
 
 SPECIAL = frozenset({0, 1, 2, 3})
@@ -45,3 +45,9 @@ def test_most_chosen_words_become_masks_some_stay_some_change() -> None:
     total = sum(kinds.values())  # 5200 draws: deviation of a share is below 0.006
     assert kinds["mask"] / total == pytest.approx(0.8, abs=0.02)
     assert kinds["same"] / total == pytest.approx(0.1, abs=0.02)
+
+
+def test_answers_stand_between_question_mark_and_full_stop() -> None:
+    text = "a fish. what colour is the fish? very red. is it large? no. done"
+    assert [word for word, is_answer in answers_in(text) if is_answer] == ["very", "red.", "no."]
+    assert " ".join(word for word, _ in answers_in(text)) == text

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -17,6 +20,7 @@ CONFIG = Beit3Config(
     image_size=(32, 32), patch_size=16, vocab_size=30, max_text_tokens=12, width=32, depth=2, num_heads=4,
     feed_forward_width=64,
 )  # fmt: skip
+GIANT_FORM = replace(CONFIG, split_attention=False, sub_norm=False, num_fusion_layers=1)
 MASK = 29
 
 
@@ -71,9 +75,10 @@ def test_answers_depend_on_picture_and_question() -> None:
     assert not torch.allclose(model(images, ids.flip(1)), logits, atol=1e-6)
 
 
-def test_cached_generation_predicts_what_the_whole_caption_predicts() -> None:
+@pytest.mark.parametrize("config", [CONFIG, GIANT_FORM], ids=["released form", "giant's form"])
+def test_cached_generation_predicts_what_the_whole_caption_predicts(config: Beit3Config) -> None:
     torch.manual_seed(0)
-    model = Beit3ForCaptioning(CONFIG).eval()
+    model = Beit3ForCaptioning(config).eval()
     images = torch.rand(2, 3, 32, 32)
     caption = torch.tensor([[0, 5, 9, 14], [0, 21, 8, 6]])
     memory = model.start(images)
