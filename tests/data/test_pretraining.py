@@ -49,6 +49,13 @@ def test_a_text_with_questions_hides_its_answers_and_nothing_else(tokenizer: Tex
     assert restored == tokenizer.encode_for_model(text, 64)
 
 
+def test_the_answer_of_a_single_question_is_asked_at_the_class_token(tokenizer: TextTokenizer) -> None:
+    masking = WordMasking(tokenizer=tokenizer, share=0.5, max_tokens=64, answers=True)
+    sample = masking("is there a fish? no.", np.random.default_rng(0))
+    assert sample.token_ids == tokenizer.encode_for_model("is there a fish?", 64)
+    assert set(sample.targets) == {IGNORE} and tokenizer.decode([sample.answer]) == "no"
+
+
 def test_a_text_without_questions_hides_its_share(tokenizer: TextTokenizer) -> None:
     asking = WordMasking(tokenizer=tokenizer, share=0.5, max_tokens=64, answers=True)
     plain = WordMasking(tokenizer=tokenizer, share=0.5, max_tokens=64)

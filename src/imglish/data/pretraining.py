@@ -61,10 +61,11 @@ class ImageSample(NamedTuple):
 
 
 class TextSample(NamedTuple):
-    """A text with hidden words."""
+    """A text with hidden words; where it is a question, ``answer`` is the token that answers it."""
 
     token_ids: list[int]
     targets: list[int]
+    answer: int = IGNORE
 
 
 class PairSample(NamedTuple):
@@ -83,7 +84,8 @@ class WordMasking:
         share: Share of words to hide.
         max_tokens: Longest text in tokens.
         answers: True hides, in a text with questions, the answers and nothing else: half of the words of a
-            question hidden, nobody could tell what is asked.
+            question hidden, nobody could tell what is asked. The answer of a single question is left out
+            altogether, to be told at the class token, as fine-tuning for questions will ask for it.
     """
 
     tokenizer: TextTokenizer
@@ -93,7 +95,7 @@ class WordMasking:
 
     def __call__(self, text: str, rng: np.random.Generator) -> TextSample:
         """Tokenize a text and hide some of its words."""
-        if self.answers and "?" in text:
+        if self.asks(text):
             return self._without_answers(text)
         ids = self.tokenizer.encode_for_model(text, self.max_tokens)
         return TextSample(
@@ -101,12 +103,20 @@ class WordMasking:
         )
 
 
+    def asks(self, text: str) -> bool:
+        """True where the answers of this text are hidden."""
+        return self.answers and "?" in text
+
     def _without_answers(self, text: str) -> TextSample:
         ids, hidden = [], []
         for word, is_answer in answers_in(text):
             pieces = self.tokenizer.encode(word)
             ids += pieces
             hidden += [is_answer and any(map(str.isalnum, p)) for p in self.tokenizer.pieces(pieces)]
+        if sum(hidden) == 1:
+            place = hidden.index(True)
+            question = with_ends(ids[:place], self.max_tokens)
+            return TextSample(question, [IGNORE] * len(question), ids[place])
         ids, hidden = with_ends(ids, self.max_tokens), [False, *hidden[: self.max_tokens - 2], False]
         return TextSample(
             [self.tokenizer.mask_id if hide else token for token, hide in zip(ids, hidden, strict=True)],
@@ -156,7 +166,8 @@ class PairStream:
         transform: Of the picture.
         draw_mask: Which patches are hidden.
         masking: Which words are hidden.
-        clean_share: Share of pairs whose picture is left whole; 0 in the paper.
+        clean_share: Share of pairs whose picture is left whole; 0 in the paper. A picture that a question
+            asks about always is, where the answers are hidden.
     """
 
     source: PictureSource
@@ -173,9 +184,10 @@ class PairStream:
         picture, captions = self.source.sample(index)
         image = self.transform(picture, rng)
         corruption = torch.from_numpy(self.draw_mask(rng).reshape(-1))
-        if rng.random() < self.clean_share:
+        caption = captions[int(rng.integers(len(captions)))]
+        if rng.random() < self.clean_share or self.masking.asks(caption):
             corruption = torch.zeros_like(corruption)
-        text = self.masking(captions[int(rng.integers(len(captions)))], rng)
+        text = self.masking(caption, rng)
         return PairSample(ImageSample(image, corruption, index), text)
 
 
@@ -240,5 +252,6 @@ def collate_masked(samples: Mapping[str, Sequence[ImageSample | TextSample | Pai
             token_ids=pad_ids([s.token_ids for s in pair_texts]),
             padding=padding_of([s.token_ids for s in pair_texts]),
             targets=pad_ids([s.targets for s in pair_texts], fill=IGNORE),
+            answers=torch.tensor([s.answer for s in pair_texts]),
         ),
     )

@@ -34,7 +34,7 @@ class WorldStreamData:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FolderData:
-    """A folder in the published formats, as `imglish world` writes it.
+    """A World on disk, as `imglish world` writes it.
 
     Args:
         root: The folder.
@@ -44,6 +44,97 @@ class FolderData:
     kind: Literal["folder"] = "folder"
     root: Path = Path("world")
     num_validation: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableData:
+    """Own data: JSONL, CSV or TSV tables (see `data.formats.table`); `imglish data check` goes through them.
+
+    Args:
+        train: The table to train on.
+        validation: The table that is scored.
+        test: A table to answer, where there is one.
+        num_validation: Samples of the validation table that are scored; 0 scores all.
+    """
+
+    kind: Literal["table"] = "table"
+    train: Path = Path("train.jsonl")
+    validation: Path = Path("validation.jsonl")
+    test: Path | None = None
+    num_validation: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VqaV2Data:
+    """VQAv2 as published: the json files in ``vqa/``, pictures in ``train2014``, ``val2014``, ``test2015``.
+
+    Training takes both annotated splits but for the questions about 1000 pictures of val2014, which are the
+    validation split, as the released code does; which ones is drawn from ``seed`` (there it is not seeded).
+
+    Args:
+        root: The folder.
+        visual_genome: Visual Genome's ``question_answers.json`` as more training data; None leaves it out.
+            Its pictures lie in ``images`` beside it.
+        seed: Of the choice of validation pictures.
+        num_validation: Questions that are scored; 0 scores all.
+    """
+
+    kind: Literal["vqav2"] = "vqav2"
+    root: Path = Path("data/coco")
+    visual_genome: Path | None = None
+    seed: int = 0
+    num_validation: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KarpathyData:
+    """Captioned pictures in the splits of Karpathy and Fei-Fei: COCO or Flickr30k.
+
+    Args:
+        root: The folder that pictures and annotations are relative to.
+        annotations: ``dataset_coco.json`` or ``dataset_flickr30k.json``.
+        images: The folder of the pictures in ``root``: empty for COCO, flickr30k-images for Flickr30k.
+        num_validation: Pictures that are scored; 0 scores all.
+    """
+
+    kind: Literal["karpathy"] = "karpathy"
+    root: Path = Path("data/coco")
+    annotations: str = "dataset_coco.json"
+    images: str = ""
+    num_validation: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nlvr2Data:
+    """NLVR2 as published: ``train.json``, ``dev.json``, ``test1.json`` and ``images/{train,dev,test1}``.
+
+    Args:
+        root: The folder.
+        num_validation: Statements that are scored; 0 scores all.
+    """
+
+    kind: Literal["nlvr2"] = "nlvr2"
+    root: Path = Path("data/nlvr2")
+    num_validation: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassFolderData:
+    """ImageNet's layout: ``train`` and ``val`` with a folder of pictures for each class.
+
+    Args:
+        root: The folder.
+        num_validation: Pictures that are scored; 0 scores all.
+    """
+
+    kind: Literal["class_folders"] = "class_folders"
+    root: Path = Path("data/imagenet")
+    num_validation: int = 0
+
+
+DataConfig = (
+    WorldStreamData | FolderData | TableData | VqaV2Data | KarpathyData | Nlvr2Data | ClassFolderData
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +178,8 @@ class MaskedDataModelingTask:
         min_block: Smallest rectangle of hidden patches.
         text_share: Share of words to hide in texts.
         pair_text_share: Share of words to hide in texts of pairs.
-        hide_answers: True hides, in texts of pairs with questions, the answers and nothing else.
+        hide_answers: True hides, in texts of pairs with questions, the answers and nothing else, and asks for
+            the answer of a single question at the class token; the paper has no such texts.
         clean_share: Share of pairs whose picture is left whole; 0 in the paper.
         max_text_tokens: Texts are cut to this length.
         crop_scale: Smallest share of the area that a random crop of an unpaired picture keeps.
@@ -225,7 +317,7 @@ class RunConfig:
 
     name: str
     task: TaskConfig
-    data: WorldStreamData | FolderData = WorldStreamData()
+    data: DataConfig = WorldStreamData()
     text_tokenizer: str = ""
     init: str = ""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -89,11 +89,13 @@ def world_visual_tokenizer(*, runs: Path = WORLD_RUNS, num_steps: int = 600) -> 
     )
 
 
-def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 5000) -> RunConfig:
+def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 4500) -> RunConfig:
     """Masked data modelling of pictures, texts and pairs, from the teacher's weights.
 
     The paper starts from nothing; at this size a start from the contrastive weights saves most of the way.
-    Half of the pairs keep a whole picture, so that words about hidden things can be learned.
+    Half of the texts of pairs are questions with answers, as Visual Genome's are among the paper's pairs; the
+    answers are hidden, half of them to be told at the class token, which nothing else trains in pairs. Most
+    pairs keep a whole picture, so that words about hidden things can be learned.
 
     Run:      imglish train world_masked_data_modeling
     Needs:    2 CPU cores, about an hour.
@@ -108,7 +110,7 @@ def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 5000
             num_pairs=60,
             min_block=2,
             hide_answers=True,
-            clean_share=0.6,
+            clean_share=0.4,
         ),
         data=WorldStreamData(alt_texts=False, questions=True),
         init=str(runs / "contrastive"),

@@ -62,13 +62,18 @@ class MaskedText(Batch):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskedPairs(Batch):
-    """Image-text pairs with hidden patches and hidden tokens; fields as in MaskedImages, MaskedText."""
+    """Image-text pairs with hidden patches and hidden tokens; fields as in MaskedImages, MaskedText.
+
+    answers int64 (B,) is the token that answers the text where the text is a question, else IGNORE; None
+    where no text is one.
+    """
 
     images: Tensor
     corruption: Tensor
     token_ids: Tensor
     padding: Tensor
     targets: Tensor
+    answers: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,3 +132,35 @@ class SegmentationBatch(Batch):
     images: Tensor
     masks: Tensor
     sample_ids: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nlvr2Batch(Batch):
+    """Statements about two pictures.
+
+    left and right (B, 3, H, W); token_ids and padding (B, T); labels int64 (B,), 1 where the statement is
+    true, else 0; statement_ids int64 (B,), equal for the pairs of one statement; sample_ids int64 (B,).
+    """
+
+    left: Tensor
+    right: Tensor
+    token_ids: Tensor
+    padding: Tensor
+    labels: Tensor
+    statement_ids: Tensor
+    sample_ids: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassificationBatch(Batch):
+    """Pictures with classes.
+
+    images (B, 3, H, W) in the range that the weights want; labels int64 (B,); sample_ids int64 (B,);
+    soft_labels float (B, num_classes), shares of the classes where pictures are mixed (mixup, cutmix), else
+    None.
+    """
+
+    images: Tensor
+    labels: Tensor
+    sample_ids: Tensor
+    soft_labels: Tensor | None = None

@@ -14,7 +14,7 @@ from imglish.models.vqkd.model import Vqkd
 from imglish.structures.batches import IGNORE, MaskedBatch
 from imglish.tasks.base import StepOutput, Task
 
-STREAMS = ("image", "text", "pair_image", "pair_text")
+STREAMS = ("image", "text", "pair_image", "pair_text", "pair_answer")
 
 
 class MaskedTargets(NamedTuple):
@@ -24,6 +24,7 @@ class MaskedTargets(NamedTuple):
     text: Tensor
     pair_image: Tensor
     pair_text: Tensor
+    pair_answer: Tensor
 
 
 class MaskedDataModelingTask(Task):
@@ -66,7 +67,7 @@ class MaskedDataModelingTask(Task):
     @torch.no_grad()
     def targets(self, batch: MaskedBatch) -> MaskedTargets:
         """Visual tokens and words at the hidden positions."""
-        images, pairs = batch.images, batch.pairs
+        images, pairs, answers = batch.images, batch.pairs, batch.pairs.answers
         tokens = self.visual_tokenizer(torch.cat([images.images, pairs.images]))
         image, pair_image = tokens.split([len(images.images), len(pairs.images)])
         return MaskedTargets(
@@ -74,6 +75,7 @@ class MaskedDataModelingTask(Task):
             text=batch.texts.targets[batch.texts.targets != IGNORE],
             pair_image=pair_image[pairs.corruption],
             pair_text=pairs.targets[pairs.targets != IGNORE],
+            pair_answer=pairs.targets.new_empty(0) if answers is None else answers[answers != IGNORE],
         )
 
 

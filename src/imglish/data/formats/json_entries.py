@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeGuard
@@ -45,6 +45,8 @@ class Entry:
         value = self._get(key)
         if not isinstance(value, str):
             self._wrong(key, value, "a string")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            self._wrong(key, value, "Unicode text: it has half of a surrogate pair")
         return value
 
     def integer(self, key: str) -> int:
@@ -117,6 +119,18 @@ def load_json(path: Path, layout: str) -> Entry:
     return Entry(source, _parse(source, _read(source), 0), None, "the file")
 
 
+def load_json_list(path: Path, layout: str) -> Iterator[Entry]:
+    """Read a json file whose top level is a list of objects. Errors as in `load_json`."""
+    source = _Source(path, layout)
+    values = _parse(source, _read(source), 0)
+    if not isinstance(values, list):
+        raise DataFormatError(
+            f"{path}: is {_describe(values)}, not a list; expected {layout}: check that this is the file"
+        )
+    for number, value in enumerate(values):
+        yield Entry(source, value, None, f"entry {number}")
+
+
 def load_json_lines(path: Path, layout: str) -> Iterator[Entry]:
     """Read a file with one json object a line; blank lines are passed over. Errors as in `load_json`."""
     source = _Source(path, layout)
@@ -147,7 +161,7 @@ def _parse(source: _Source, data: bytes, line: int) -> object:
             f"{source.path}: not valid json at {place} ({error.msg}); expected {source.layout}: "
             "the file may be cut short, get it again"
         ) from None
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no text, thousands of digits, or nested without end
         raise DataFormatError(
             f"{source.path}: not a json text; expected {source.layout}: check that this is the file you mean"
         ) from None
@@ -155,8 +169,10 @@ def _parse(source: _Source, data: bytes, line: int) -> object:
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    # Not isinstance alone: a json true is an int.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Not isinstance alone: a json true is an int, and json has integers that no float holds.
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    )
 
 
 def _describe(value: object) -> str:

@@ -11,6 +11,7 @@ JSONL has one object a line; CSV (comma) and TSV (tab) have the names in their f
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -207,22 +208,35 @@ def _rows(path: Path) -> Iterator[tuple[int, Row | str]]:
     if path.suffix.lower() == ".jsonl":
         yield from _json_rows(text)
         return
-    reader = csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    for row in reader:
-        if None in row:
-            yield reader.line_num, f"has more fields than the {len(reader.fieldnames or ())} named columns"
-        else:
-            yield reader.line_num, row
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for row in reader:
+            if None in row:
+                yield (
+                    reader.line_num,
+                    f"has more fields than the {len(reader.fieldnames or ())} named columns",
+                )
+            else:
+                yield reader.line_num, row
+    except csv.Error as error:  # the reader cannot go on from here
+        yield (
+            reader.line_num,
+            f"not readable as {delimiter!r}-separated fields ({error}); a quote may be open",
+        )
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, Row | str]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # texts may hold other signs of a line's end
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             yield number, f"not valid json at column {error.colno} ({error.msg})"
+            continue
+        except (ValueError, RecursionError) as error:  # thousands of digits, or nested without end
+            yield number, f"not usable json ({error})"
             continue
         yield number, row if isinstance(row, dict) else "is not a json object"
 
@@ -235,6 +249,8 @@ def _text(row: Row, column: str) -> str:
         raise _RowError(f"{column!r} is {json.dumps(value)[:40]}, not a text")
     if not value.strip():
         raise _RowError(f"{column!r} is empty")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise _RowError(f"{column!r} is no Unicode text: it has half of a surrogate pair")
     return value.strip()
 
 
@@ -248,7 +264,11 @@ def _texts(row: Row, column: str) -> tuple[str, ...]:
 
 def _picture(row: Row, column: str, table: Path) -> Path:
     path = table.parent / _text(row, column)
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:  # such as a name too long
+        raise _RowError(f"{column} {_text(row, column)[:60]!r}: {error.strerror}") from None
+    if not found:
         raise _RowError(f"{column} {_text(row, column)!r} does not exist (looked for {path})")
     return path
 

@@ -50,10 +50,13 @@ def text(config: WorldConfig, split: str, index: int) -> str:
 
 
 def dialogues(scene: Scene, number: int) -> tuple[str, ...]:
-    """So many texts of one to three questions about a scene, each with its answer: "is there a fish? yes."."""
+    """So many texts of one to three questions about a scene, each with its answer: "is there a fish? yes."
+
+    Half of them are a single question.
+    """
     rng = np.random.default_rng([scene.seed, 6])
     asked = [f"{question.text} {question.answer}." for question in questions(scene)]
-    drawn = [rng.permutation(len(asked))[: rng.integers(1, 4)] for _ in range(number)]
+    drawn = [rng.permutation(len(asked))[: rng.choice((1, 1, 2, 3))] for _ in range(number)]
     return tuple(" ".join(asked[i] for i in order) for order in drawn)
 
 

@@ -32,13 +32,15 @@ def _init_head(head: nn.Module, config: Beit3Config) -> None:
 class MaskedLogits(NamedTuple):
     """Predictions at hidden positions only, one row each, in row-major order of the batch.
 
-    image and pair_image (M, codebook_size); text and pair_text (M, V). M differs from field to field.
+    image and pair_image (M, codebook_size); text, pair_text and pair_answer (M, V). M differs from field to
+    field. pair_answer is read at the class token of pairs whose text is a question.
     """
 
     image: Tensor
     text: Tensor
     pair_image: Tensor
     pair_text: Tensor
+    pair_answer: Tensor
 
 
 class Beit3ForMaskedDataModeling(nn.Module):
@@ -58,11 +60,13 @@ class Beit3ForMaskedDataModeling(nn.Module):
         image = self.encoder(images.images, corruption=images.corruption).vision[:, 1:]
         text = self.encoder(token_ids=texts.token_ids, padding=texts.padding).text
         pair = self.encoder(pairs.images, pairs.token_ids, padding=pairs.padding, corruption=pairs.corruption)
+        asked = pair.vision[:0, 0] if pairs.answers is None else pair.vision[pairs.answers != IGNORE, 0]
         return MaskedLogits(
             image=self.image_head(image[images.corruption]),
             text=self.text_head(text[texts.targets != IGNORE]),
             pair_image=self.image_head(pair.vision[:, 1:][pairs.corruption]),
             pair_text=self.text_head(pair.text[pairs.targets != IGNORE]),
+            pair_answer=self.text_head(asked),
         )
 
 
