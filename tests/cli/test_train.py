@@ -16,7 +16,8 @@ RECIPE = "world_contrastive"
 TINY = (
     "--train.num-steps 2 --train.log-every 1 --train.num-workers 0 --train.no-tensorboard "
     "--schedule.warmup-steps 1 --task.batch-size 4 --data.num-validation 8 --task.model.width 16 "
-    "--task.model.depth 1 --task.model.num-heads 2 --task.model.feed-forward-width 16"
+    "--task.model.depth 1 --task.model.num-fusion-layers 0 --task.model.num-heads 2 "
+    "--task.model.feed-forward-width 16"
 ).split()
 
 

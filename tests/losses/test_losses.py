@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from imglish.losses.answers import answer_loss, smoothed_word_loss
 from imglish.losses.contrastive import contrastive_loss
+from imglish.losses.segmentation import pixel_cross_entropy
 
 
 def test_answer_loss_sums_over_answers_and_averages_over_questions() -> None:
@@ -45,3 +46,24 @@ def test_contrastive_loss_is_the_mean_of_both_directions() -> None:
     logits = 10 * vision @ text.T
     expected = (F.cross_entropy(logits, torch.arange(4)) + F.cross_entropy(logits.T, torch.arange(4))) / 2
     torch.testing.assert_close(contrastive_loss(vision, text, torch.tensor(10.0)), expected)
+
+
+def test_pixels_without_a_label_count_in_the_divisor_only() -> None:
+    torch.manual_seed(0)
+    logits, masks = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 4, 4))
+    whole = pixel_cross_entropy(logits, masks)
+    masks[0, :2] = 255
+    lower = F.cross_entropy(logits[:, :, 2:], masks[:, 2:])
+    torch.testing.assert_close(pixel_cross_entropy(logits, masks), lower / 2)
+    masks[:] = 255
+    assert pixel_cross_entropy(logits, masks) == 0 and whole > 0
+
+
+def test_a_caption_batch_without_a_hidden_word_loses_nothing() -> None:
+    logits = torch.zeros(0, 30, requires_grad=True)
+    for keep_share in (1.0, 0.5):
+        loss = smoothed_word_loss(
+            logits, torch.zeros(0, dtype=torch.int64), smoothing=0.1, keep_share=keep_share
+        )
+        assert loss == 0
+        loss.backward()

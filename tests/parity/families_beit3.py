@@ -196,11 +196,12 @@ def run_vqa(case: Case) -> list[Check]:
             checks.append(Check(f"{call.name}.logits", logits, call.outputs["logits"], "forward"))
         if "loss" in call.outputs:
             loss = answer_loss(logits, given["labels"])
-            checks += _loss_checks(call, model, weights.VQA_MAP, loss)
+            checks += loss_checks(call, model, weights.VQA_MAP, loss)
     return checks
 
 
-def _loss_checks(call: Call, model: nn.Module, weight_map: WeightMap, loss: Tensor) -> list[Check]:
+def loss_checks(call: Call, model: nn.Module, weight_map: WeightMap, loss: Tensor) -> list[Check]:
+    """A loss and, where they are recorded, its gradients."""
     checks = [Check(f"{call.name}.loss", loss, call.outputs["loss"], "loss")]
     if "grad_norms" in call.outputs:
         norms = official_gradient_norms(model, weight_map, loss)
@@ -229,7 +230,7 @@ def run_retrieval(case: Case) -> list[Check]:
             Check(f"{call.name}.{name}", value, expected[name], "forward") for name, value in ours.items()
         ]
         loss = contrastive_loss(out.vision, out.text, out.scale)
-        checks += _loss_checks(call, model, weights.RETRIEVAL_MAP, loss)
+        checks += loss_checks(call, model, weights.RETRIEVAL_MAP, loss)
     return checks
 
 

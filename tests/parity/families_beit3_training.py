@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from imglish.data.collate import pad_ids, padding_of
+from imglish.data.transforms.answers import normalise_answer
 from imglish.data.transforms.text import mask_caption
+from imglish.data.vocabulary import AnswerVocabulary
 from imglish.models.beit3.weights import resize_positions
 from imglish.nn.drop_path import drop_path_rates
 from imglish.structures.batches import IGNORE
@@ -21,6 +23,8 @@ from tests.parity.case import Case, Check, Family, NotCoveredError
 DEVIATIONS = 5.0
 
 _MASK, _VOCAB_SIZE = 999, 1000
+
+_SCHEDULES: dict[str, Literal["cosine", "linear"]] = {"cos": "cosine", "linear": "linear"}
 
 
 def run_drop_path_rates(case: Case) -> list[Check]:
@@ -41,12 +45,17 @@ def run_schedule(case: Case) -> list[Check]:
         warmup_epochs = arguments.pop("warmup_epochs", 0)
         warmup = arguments.pop("warmup_steps", -1)
         optimizer = OptimizerConfig(lr=arguments.pop("base_value"))
+        kind = arguments.pop("sched_type", "cos")
+        if kind not in _SCHEDULES:
+            raise NotCoveredError(f"sched_type={kind!r} belongs to no released recipe")
         schedule = ScheduleConfig(
+            kind=_SCHEDULES[kind],
             warmup_steps=warmup if warmup > 0 else warmup_epochs * per_epoch,
+            warmup_lr=arguments.pop("start_warmup_value", 0.0),
             final_lr=arguments.pop("final_value"),
         )
         if arguments:
-            raise NotCoveredError(f"the schedule's {', '.join(arguments)} come with issue 3")
+            raise NotCoveredError(f"the schedule's {', '.join(arguments)} have no counterpart")
         steps = epochs * per_epoch
         ours = [learning_rate(step, steps, optimizer, schedule) for step in range(steps)]
         checks.append(Check(setting, ours, recorded["values"], "loss"))
@@ -120,6 +129,19 @@ def _segment_checks(example: dict[str, Any]) -> list[Check]:
     ]
 
 
+def run_answers(case: Case) -> list[Check]:
+    """Normal forms of answers, and the score of an answer by how many people gave it."""
+    checks = [
+        Check(f"normal form of {answer!r}", normalise_answer(answer), reference, "integer")
+        for answer, reference in case.json["pairs"]
+    ]
+    vocabulary = AnswerVocabulary(("yes", "no"))
+    for count, reference in case.json["score_by_occurrences"].items():
+        scores = vocabulary.scores(["yes"] * int(count))
+        checks.append(Check(f"score of {count} people", scores, [reference, 0.0], "loss"))
+    return checks
+
+
 def _is_schedule(case: Case) -> bool:
     settings = list(case.json.values())
     return all(isinstance(x, dict) and x.keys() == {"args", "values"} for x in settings) and bool(settings)
@@ -128,6 +150,7 @@ def _is_schedule(case: Case) -> bool:
 FAMILIES: tuple[Family, ...] = (
     Family(lambda case: "rates" in case.json, run_drop_path_rates),
     Family(_is_schedule, run_schedule),
+    Family(lambda case: {"pairs", "score_by_occurrences"} <= case.json.keys(), run_answers),
     Family(lambda case: "masked_count" in case.json, run_caption_masking),
     Family(
         lambda case: "load_model_and_may_interpolate" in case.cls and {"src", "dst"} <= case.config.keys(),

@@ -13,12 +13,23 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.parity import families_adapter, families_beit2, families_beit3, families_beit3_training
+from tests.parity import (
+    families_adapter,
+    families_beit2,
+    families_beit3,
+    families_beit3_classification,
+    families_beit3_files,
+    families_beit3_pictures,
+    families_beit3_training,
+)
 from tests.parity.case import Case, Check, NotCoveredError
 from tests.parity.compare import compare
 
 FAMILIES = (
     *families_beit3.FAMILIES,
+    *families_beit3_classification.FAMILIES,
+    *families_beit3_files.FAMILIES,
+    *families_beit3_pictures.FAMILIES,
     *families_beit3_training.FAMILIES,
     *families_beit2.FAMILIES,
     *families_adapter.FAMILIES,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from imglish.models.beit3 import weights
+from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
 from imglish.models.beit3.config import Beit3Config, beit3_base, beit3_large
 from imglish.models.beit3.heads import (
     Beit3ForCaptioning,
@@ -37,6 +38,11 @@ def build(name: str) -> tuple[nn.Module, WeightMap]:
             return Beit3ForVqa(replace(config, output_norm=False), num_answers=3129), weights.VQA_MAP
         if task == "retrieval":
             return Beit3ForRetrieval(config), weights.RETRIEVAL_MAP
+        if task == "nlvr2":
+            return Beit3ForNlvr2(config), weights.NLVR2_MAP
+        if task == "imageclassification":
+            model = Beit3ForImageClassification(replace(config, output_norm=False), num_classes=1000)
+            return model, weights.IMAGE_CLASSIFICATION_MAP
         if task == "captioning":
             return Beit3ForCaptioning(config), weights.CAPTIONING_MAP
         return Beit3ForMaskedDataModeling(config, codebook_size=8192), weights.PRETRAINING_MAP

@@ -18,17 +18,10 @@ from tests.parity.run import find_cases, main, run_case
 DATA = Path(__file__).parent / "data"
 CASES = find_cases(DATA)
 
-# Case to the reason why it is not green yet.
-NOT_COVERED = {"beit3_lr_schedule": "the schedule's sched_type"}
-
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_our_numbers_equal_the_official_ones(case: Case) -> None:
-    verdict = run_case(case).verdict
-    if case.name in NOT_COVERED:
-        assert verdict.startswith(f"not covered: {NOT_COVERED[case.name]}")
-    else:
-        assert verdict == "ok"
+    assert run_case(case).verdict == "ok"
 
 
 @pytest.fixture
@@ -124,21 +117,120 @@ def test_an_option_that_no_released_model_has_is_not_covered(copy: Callable[[str
     assert run_case(case).verdict == "not covered: deepnorm=True belongs to no released BEiT-3"
 
 
-def test_cosine_schedules_are_equal(copy: Callable[[str], Case]) -> None:
+@pytest.mark.parametrize(
+    ("setting", "argument", "value"),
+    [("a", "final_value", 1e-5), ("d_linear", "sched_type", "cos"), ("e_startwarm", "start_warmup_value", 0)],
+)
+def test_another_learning_rate_fails(
+    copy: Callable[[str], Case], setting: str, argument: str, value: object
+) -> None:
     case = copy("beit3_lr_schedule")
-    edit_json(case, lambda content: [content.pop(setting) for setting in ("d_linear", "e_startwarm")])
-    assert run_case(case).ok
+    edit_json(case, lambda content: content[setting]["args"].update({argument: value}))
+    assert run_case(case).verdict == f"FAIL: {setting}"
 
 
-def test_another_learning_rate_fails(copy: Callable[[str], Case]) -> None:
-    case = copy("beit3_lr_schedule")
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(0, "beit3.encoder.layers.1.ffn.A.fc1.weight"), (1, "beit3.vision_embed.cls_token"), (0, "head.0.bias")],
+)
+def test_another_rate_or_decay_of_one_parameter_fails(
+    copy: Callable[[str], Case], place: int, name: str
+) -> None:
+    case = copy("beit3_optim_groups")
 
     def edit(content: dict[str, Any]) -> None:
-        del content["d_linear"], content["e_startwarm"]
-        content["a"]["args"]["final_value"] = 1e-5
+        for setting in content.values():
+            if isinstance(setting, dict) and name in setting["groups"]:
+                setting["groups"][name][place] += 0.01
 
     edit_json(case, edit)
-    assert run_case(case).verdict == "FAIL: a"
+    assert run_case(case).failed
+
+
+def test_a_parameter_left_out_of_the_groups_fails(copy: Callable[[str], Case]) -> None:
+    case = copy("beit3_optim_groups")
+
+    def edit(content: dict[str, Any]) -> None:
+        groups = next(setting["groups"] for setting in content.values() if isinstance(setting, dict))
+        groups["beit3.encoder.layers.9.ffn.A.fc1.weight"] = [1.0, 0.05]
+
+    edit_json(case, edit)
+    assert run_case(case).failed
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "failing"),
+    [
+        ("beit3_randaug_ops", "ops.Rotate_plus", "ops.Rotate_plus"),
+        ("beit3_randaug_ops", "ops.Sharpness", "ops.Sharpness"),
+        ("beit3_image_eval_preprocess", "eval.vl", "eval.vl"),
+        ("beit3_image_eval_preprocess", "eval.imagenet", "eval.imagenet"),
+    ],
+)
+def test_one_pixel_off_by_a_grey_level_fails(
+    copy: Callable[[str], Case], name: str, key: str, failing: str
+) -> None:
+    case = copy(name)
+
+    def edit(pixels: torch.Tensor) -> None:
+        level = 1 if pixels.dtype == torch.uint8 else 1 / 127.5
+        pixels.view(-1)[100] += level
+
+    edit_tensor(case, "outputs.safetensors", key, edit)
+    assert run_case(case).verdict == f"FAIL: {failing}"
+
+
+def test_another_magnitude_fails(copy: Callable[[str], Case]) -> None:
+    case = copy("beit3_randaug_ops")
+    edit_json(case, lambda content: content["config"].update(M=6))
+    assert "ops.Brightness" in run_case(case).verdict
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "statistic", "change"),
+    [
+        ("wrapper_vqav2", "beit3.text_embed.weight", "std", 0.9),
+        ("wrapper_vqav2", "beit3.encoder.layers.2.ffn.A.fc1.weight", "absmax", 2.0),
+        ("wrapper_imageclassification_heads", "head.weight", "absmax", 1000.0),
+        ("torchscale_backbone", "vision_embed.proj.weight", "absmax", 1.02),
+    ],
+)
+def test_another_initial_weight_fails(
+    copy: Callable[[str], Case], part: str, name: str, statistic: str, change: float
+) -> None:
+    case = copy("beit3_init_stats")
+
+    def edit(content: dict[str, Any]) -> None:
+        content[part][name][statistic] *= change
+
+    def only_that(content: dict[str, Any]) -> None:
+        for other in [key for key, value in content.items() if isinstance(value, dict) and key != part]:
+            del content[other]
+
+    edit_json(case, only_that)
+    edit_json(case, edit)
+    assert run_case(case).verdict == f"FAIL: {part}: {name} {statistic}"
+
+
+def test_another_normal_form_or_score_fails(copy: Callable[[str], Case]) -> None:
+    case = copy("beit3_vqa_normalize_word")
+
+    def edit(content: dict[str, Any]) -> None:
+        content["pairs"].append(["a cat", "a cat"])
+        content["score_by_occurrences"]["3"] = 1.0
+
+    edit_json(case, edit)
+    assert run_case(case).verdict == "FAIL: normal form of 'a cat', score of 3 people"
+
+
+def test_a_field_that_the_reader_does_not_know_fails(copy: Callable[[str], Case]) -> None:
+    case = copy("beit3_dataset_index")
+
+    def edit(content: dict[str, Any]) -> None:
+        content["files"]["vqa.val.jsonl"]["first_lines"][0]["confidence"] = 0.5
+
+    edit_json(case, edit)
+    assert run_case(case).verdict == "FAIL: vqa.val.jsonl"
 
 
 def test_command_reports_every_case_and_exits_with_one_on_failure(

@@ -66,6 +66,9 @@ class Rule(nn.Module):
         loss = F.binary_cross_entropy_with_logits(self.model(batch.images)[:, 0], target)
         return StepOutput(loss, {"loss": loss.detach()})
 
+    def begin_step(self, step: int) -> None:
+        pass
+
     def after_step(self) -> None:
         pass
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from imglish.cli.usage import UsageError, did_you_mean
-from imglish.data.formats.check import check_table
 from imglish.errors import DataFormatError
+from imglish.recipes.check_data import check_table
 
 _ACTIONS = ("check",)
 

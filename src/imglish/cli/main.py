@@ -6,6 +6,7 @@ Nothing heavy is imported before a sub-command is known, so that ``imglish --hel
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -54,9 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        if error.filename is None:
-            raise
-        return _fail(f"{error.filename}: {error.strerror}", FAILED)
+        if error.filename is not None:
+            return _fail(f"{error.filename}: {error.strerror}", FAILED)
+        if error.errno == errno.ENOSPC:
+            return _fail(
+                "no space is left on the disk; what was complete before is kept: make room, then go on",
+                FAILED,
+            )
+        raise
     except SystemExit as stop:  # the argument parser has said what is wrong
         return (stop.code or 0) if not isinstance(stop.code, str) else FAILED
     except KeyboardInterrupt:
@@ -145,6 +151,12 @@ def _predict(arguments: Sequence[str]) -> None:
     run(arguments)
 
 
+def _convert(arguments: Sequence[str]) -> None:
+    from imglish.cli.convert import run
+
+    run(arguments)
+
+
 def _doctor(arguments: Sequence[str]) -> None:
     from imglish.cli.doctor import run
 
@@ -175,5 +187,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate": Command(summary="score a trained recipe on its validation data", run=_evaluate),
     "predict": Command(summary="caption, ask about, search or segment your own pictures", run=_predict),
+    "convert": Command(
+        summary="official weights to imglish's names, to timm's, and back",
+        run=_convert,
+        interrupted="nothing is left half written; a download goes on with the same command",
+    ),
     "doctor": Command(summary="say what this machine has and what imglish would use, and why", run=_doctor),
 }

@@ -47,6 +47,8 @@ class Predict:
         stems = [picture.stem for picture in self.pictures]
         if self.segment and len(set(stems)) < len(stems):
             raise ValueError("two pictures have the same name; segment them into different folders")
+        if self.segment and self.segment.exists() and not self.segment.is_dir():
+            raise ValueError(f"{self.segment} is a file; --segment expects a folder for the class maps")
         if self.num_best < 1:
             raise ValueError(f"num_best must be at least 1; got {self.num_best}")
 

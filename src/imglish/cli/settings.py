@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from imglish.config.core import from_yaml, override
+from imglish.errors import ConfigError
 
 C = TypeVar("C")
 
@@ -17,16 +18,26 @@ def choose(config: C, arguments: Sequence[str]) -> C:
     A part of another kind has other settings, so its kind decides which options there are.
 
     Raises:
-        ConfigError: The file or the kind does not fit the config.
+        ConfigError: The file cannot be read, or the file or the kind does not fit the config.
     """
     given = _values(arguments)
-    if "--config" in given:
+    if given.get("--config"):  # without a value the parser of the options says so
         path = Path(given["--config"])
-        config = from_yaml(type(config), path.read_text(encoding="utf-8"), str(path), base=config)
+        config = from_yaml(type(config), _read(path), str(path), base=config)
     kinds = {
         option[2:].replace("-", "_"): value for option, value in given.items() if option.endswith(".kind")
     }
     return override(config, kinds, where="command line")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        problem = error.strerror or "cannot be read"
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 text: {error.reason}"
+    raise ConfigError(f"{path}: {problem}; expected a YAML file with settings: check what --config names")
 
 
 def _values(arguments: Sequence[str]) -> dict[str, str]:

@@ -1,9 +1,10 @@
-"""Captioned pictures as samples of captioning and retrieval."""
+"""Captioned pictures as samples of captioning and retrieval; every caption is a sample of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,23 @@ from imglish.structures.batches import IGNORE, CaptionBatch
 from imglish.text.tokenizer import TextTokenizer
 
 
+class Caption(NamedTuple):
+    """One caption of a picture."""
+
+    path: Path
+    image_id: int
+    text: str
+
+
+def captions_of(records: Iterable[KarpathyRecord], *, only_first: bool = False) -> tuple[Caption, ...]:
+    """All captions of some pictures, or the first of each."""
+    return tuple(
+        Caption(record.path, record.image_id, sentence.text)
+        for record in records
+        for sentence in (record.sentences[:1] if only_first else record.sentences)
+    )
+
+
 class CaptionSample(NamedTuple):
     """Picture uint8 (3, H, W), caption ids with hidden words, their targets, and the picture's id."""
 
@@ -30,10 +48,10 @@ class CaptionSample(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionDataset:
-    """Pictures with one of their captions, words of which are hidden.
+    """Captions, words of which are hidden.
 
     Args:
-        records: Pictures with captions.
+        captions: With their pictures.
         transform: Of the pictures.
         tokenizer: Of the captions.
         max_tokens: Captions are cut to this length.
@@ -41,7 +59,7 @@ class CaptionDataset:
         use_pictures: False shows a grey picture instead, for the baseline that knows the language only.
     """
 
-    records: Sequence[KarpathyRecord]
+    captions: Sequence[Caption]
     transform: ImageTransform
     tokenizer: TextTokenizer
     max_tokens: int
@@ -49,46 +67,42 @@ class CaptionDataset:
     use_pictures: bool = True
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.captions)
 
     def get(self, index: int, rng: np.random.Generator) -> CaptionSample:
         """Sample ``index``; raises DataFormatError where the picture is damaged."""
-        record = self.records[index]
+        caption = self.captions[index]
         if self.use_pictures:
-            image = self.transform(read_picture(record.path), rng)
+            image = self.transform(read_picture(caption.path), rng)
         else:
             image = torch.full((3, *self.transform.size), 128, dtype=torch.uint8)
-        text = record.sentences[int(rng.integers(len(record.sentences)))].text
         masked = mask_caption(
-            self.tokenizer.encode_for_model(text, self.max_tokens),
+            self.tokenizer.encode_for_model(caption.text, self.max_tokens),
             share=self.mask_share,
             mask_id=self.tokenizer.mask_id,
             vocab_size=self.tokenizer.vocab_size,
             rng=rng,
         )
-        return CaptionSample(image, *masked, record.image_id)
+        return CaptionSample(image, *masked, caption.image_id)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CaptionedPictures:
-    """Captioned pictures of a Karpathy file as a picture source; one of its captions, or all.
+class RetrievalDataset:
+    """Captions whole, with their pictures; fields as in `CaptionDataset`."""
 
-    Args:
-        records: Pictures with captions.
-        only: Number of the one caption to give; None gives all.
-    """
-
-    records: Sequence[KarpathyRecord]
-    only: int | None = None
+    captions: Sequence[Caption]
+    transform: ImageTransform
+    tokenizer: TextTokenizer
+    max_tokens: int
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.captions)
 
-    def sample(self, index: int) -> tuple[Tensor, tuple[str, ...]]:
-        """Picture uint8 (3, H, W) and its captions."""
-        record = self.records[index]
-        texts = tuple(sentence.text for sentence in record.sentences)
-        return read_picture(record.path), texts if self.only is None else (texts[self.only % len(texts)],)
+    def get(self, index: int, rng: np.random.Generator) -> tuple[Tensor, list[int], int]:
+        """Picture uint8 (3, H, W), caption ids, id of the picture; errors as in `CaptionDataset`."""
+        caption = self.captions[index]
+        image = self.transform(read_picture(caption.path), rng)
+        return image, self.tokenizer.encode_for_model(caption.text, self.max_tokens), caption.image_id
 
 
 def collate_captions(samples: Sequence[CaptionSample]) -> CaptionBatch:

@@ -6,6 +6,7 @@ and so is the random generator handed to it. Any number of workers gives the sam
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from imglish.errors import DataFormatError
+from imglish.errors import ConfigError, DataFormatError
 
+log = logging.getLogger(__name__)
 S_co = TypeVar("S_co", covariant=True)
 B = TypeVar("B")
 _MOST_BAD = 100  # so many damaged samples in a row are no accident
@@ -56,6 +58,10 @@ class Source:
         per_rank: Samples of one batch on one rank.
         seed: Of the order and of every random draw.
         stream: Tells the sources of one run apart.
+
+    Raises:
+        ConfigError: A batch has no samples.
+        DataFormatError: The data set has none.
     """
 
     dataset: Dataset[Any]
@@ -64,8 +70,14 @@ class Source:
     stream: int = 0
 
     def __post_init__(self) -> None:
-        if self.per_rank < 1 or len(self.dataset) < 1:
-            raise ValueError(f"need samples: per_rank {self.per_rank}, data set of {len(self.dataset)}")
+        if self.per_rank < 1:
+            raise ConfigError(
+                f"a batch has {self.per_rank} samples on each rank; expected at least 1: give a larger batch"
+            )
+        if len(self.dataset) < 1:
+            raise DataFormatError(
+                "the data set is empty; expected at least one sample: check where it is read"
+            )
 
     def samples(self, micro_step: int, rank: int, world_size: int) -> tuple[list[Any], list[str]]:
         """The samples of one rank's batch, and a line for each damaged one."""
@@ -87,7 +99,7 @@ class Source:
             try:
                 return self.dataset.get((index + step) % size, rng), skipped
             except DataFormatError as error:
-                skipped.append(str(error))
+                skipped.append(_line(error))
         raise DataFormatError(f"{len(skipped)} samples in a row are damaged; the last: {skipped[-1]}")
 
 
@@ -125,12 +137,17 @@ class MixturePlan(Generic[B]):
 
 
 def prefetch(plan: BatchPlan[B], start: int, stop: int, num_workers: int = 0) -> Iterator[Loaded[B]]:
-    """Batches ``start`` to ``stop`` of a plan, made ahead by ``num_workers`` processes (0: in this one)."""
+    """Batches ``start`` to ``stop`` of a plan, made ahead by ``num_workers`` processes (0: in this one).
+
+    Raises:
+        DataFormatError: Too many samples in a row are damaged.
+    """
     if num_workers == 0:
         return (plan.batch(step) for step in range(start, stop))
     loader = DataLoader(
         _Steps(plan, stop),
         batch_size=None,
+        collate_fn=_as_made,  # the default one makes lists of tuples
         sampler=range(start, stop),
         num_workers=num_workers,
         worker_init_fn=_single_thread,
@@ -138,7 +155,7 @@ def prefetch(plan: BatchPlan[B], start: int, stop: int, num_workers: int = 0) ->
         # A loader draws a seed as it starts: from its own generator, or a resumed run would draw otherwise.
         generator=torch.Generator(),
     )
-    return iter(loader)
+    return map(_checked, loader)
 
 
 def evaluation_batches(
@@ -151,22 +168,42 @@ def evaluation_batches(
 ) -> Iterator[Loaded[B]]:
     """Every sample once, in order; rank r of w takes samples r, r + w, and so on.
 
-    Damaged samples are left out and named in ``skipped``.
+    Damaged samples are left out, named in ``skipped``, and counted in the log.
+
+    Raises:
+        DataFormatError: Not one sample can be read.
     """
+    samples: list[Any] = []
+    skipped: list[str] = []
+    lost: list[str] = []
     mine = range(rank, len(dataset), world_size)
-    for start in range(0, len(mine), batch_size):
-        samples, skipped = [], []
-        for index in mine[start : start + batch_size]:
-            try:
-                samples.append(dataset.get(index, np.random.default_rng([index])))
-            except DataFormatError as error:
-                skipped.append(str(error))
-        if samples:
+    for index in mine:
+        try:
+            sample = dataset.get(index, np.random.default_rng([index]))
+        except DataFormatError as error:
+            skipped.append(_line(error))
+            lost.append(skipped[-1])
+            continue
+        if len(samples) == batch_size:  # not before the next sample, so that no damage falls behind the last
             yield Loaded(collate(samples), tuple(skipped))
+            samples, skipped = [], []
+        samples.append(sample)
+    if lost and not samples:
+        raise DataFormatError(f"all {len(mine)} samples to score are damaged; the first: {lost[0]}")
+    if lost:
+        log.warning(
+            "%d of %d samples are left out of the scores; the first: %s", len(lost), len(mine), lost[0]
+        )
+    if samples:
+        yield Loaded(collate(samples), tuple(skipped))
 
 
-class _Steps(torch.utils.data.Dataset[Loaded[Any]]):
-    """The plan in the shape that DataLoader's workers read."""
+class _Steps(torch.utils.data.Dataset[Loaded[Any] | DataFormatError]):
+    """The plan in the shape that DataLoader's workers read.
+
+    An error is handed over as a value: raised in a worker, it would arrive with that worker's traceback in
+    its message.
+    """
 
     def __init__(self, plan: BatchPlan[Any], stop: int) -> None:
         self.plan, self.stop = plan, stop
@@ -174,8 +211,27 @@ class _Steps(torch.utils.data.Dataset[Loaded[Any]]):
     def __len__(self) -> int:
         return self.stop
 
-    def __getitem__(self, step: int) -> Loaded[Any]:
-        return self.plan.batch(step)
+    def __getitem__(self, step: int) -> Loaded[Any] | DataFormatError:
+        try:
+            return self.plan.batch(step)
+        except DataFormatError as error:
+            return error
+
+
+def _checked(made: Loaded[B] | DataFormatError) -> Loaded[B]:
+    """A batch as a worker made it; raises what the worker met instead."""
+    if isinstance(made, DataFormatError):
+        raise made
+    return made
+
+
+def _line(error: DataFormatError) -> str:
+    """What an error says, as one line that any file can hold: names of files need not be valid text."""
+    return " ".join(str(error).encode("utf-8", "backslashreplace").decode("utf-8").split())
+
+
+def _as_made(made: Any) -> Any:
+    return made
 
 
 def _single_thread(worker: int) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from imglish.errors import DataFormatError
 
 _ONE_CHANNEL = {"1": np.uint8, "L": np.uint8, "P": np.uint8, "I;16": np.int32, "I": np.int32}
+_UNBOUNDED = ("I", "F")
 
 
 def decode_picture(data: bytes, name: str) -> Tensor:
@@ -27,13 +28,20 @@ def decode_picture(data: bytes, name: str) -> Tensor:
         name: What to call it in an error message.
 
     Returns:
-        RGB, uint8 (3, H, W), contiguous. Transparency is dropped and the EXIF orientation is not applied, as
-        in the official data pipelines.
+        RGB, uint8 (3, H, W), contiguous and upright, as the EXIF orientation says. Of 16 bits the upper 8 are
+        kept; transparency is dropped, as in the official data pipelines.
 
     Raises:
-        DataFormatError: The data is empty, cut short, damaged or no picture.
+        DataFormatError: The data is empty, cut short, damaged, no picture, or of 32 bits a channel.
     """
-    pixels = np.asarray(_decode(data, name, "RGB"))
+    image = _decode(data, name, upright=True)
+    if image.mode in _UNBOUNDED:
+        raise DataFormatError(
+            f"{name}: has 32 bits a channel, whose range is not known; expected 8 or 16: convert it to 8 bits"
+        )
+    if image.mode.startswith("I;16"):  # Pillow would clip instead of scaling
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    pixels = np.asarray(image.convert("RGB"))
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
@@ -55,7 +63,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> Tensor:
     Raises:
         DataFormatError: The file is missing, cut short or damaged, has several channels or another size.
     """
-    image = _decode(_read(path), str(path), None)
+    image = _decode(_read(path), str(path))
     if image.mode not in _ONE_CHANNEL:
         raise DataFormatError(
             f"{path}: has channels {'+'.join(image.getbands())}; expected one channel of class ids: "
@@ -70,7 +78,7 @@ def read_segment_ids(path: Path, size: tuple[int, int]) -> Tensor:
 
     Arguments and errors are those of `read_mask`; the file must have three channels.
     """
-    image = _decode(_read(path), str(path), None)
+    image = _decode(_read(path), str(path))
     if image.mode not in ("RGB", "RGBA"):
         raise DataFormatError(
             f"{path}: has channels {'+'.join(image.getbands())}; expected R+G+B, the bytes of segment ids: "
@@ -90,13 +98,13 @@ def _read(path: Path) -> bytes:
         raise DataFormatError(f"{path}: cannot be read ({error.strerror}); expected a picture") from None
 
 
-def _decode(data: bytes, name: str, mode: str | None) -> Image.Image:
+def _decode(data: bytes, name: str, *, upright: bool = False) -> Image.Image:
     if not data:
         raise DataFormatError(f"{name}: is empty; expected a picture: get it again")
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
-        return image if mode is None else image.convert(mode)
+        return ImageOps.exif_transpose(image) if upright else image
     except UnidentifiedImageError:
         raise DataFormatError(
             f"{name}: is no picture that can be decoded; expected PNG, JPEG or the like: get it again"

@@ -102,7 +102,6 @@ class WordMasking:
             *mask_words(ids, share=self.share, mask_id=self.tokenizer.mask_id, special=SPECIAL, rng=rng)
         )
 
-
     def asks(self, text: str) -> bool:
         """True where the answers of this text are hidden."""
         return self.answers and "?" in text

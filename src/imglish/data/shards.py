@@ -50,9 +50,7 @@ class ShardSet:
             DataFormatError: The tar has changed since the set was made.
             IndexError: There is no such sample.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        shard = int(np.searchsorted(self._ends, index, side="right"))
+        shard = self._shard(index)
         spans, path = self._spans[shard], self.paths[shard]
         start, end = spans[index - int(self._ends[shard])].tolist()
         try:
@@ -73,6 +71,15 @@ class ShardSet:
                 sample["__key__"] = key
                 sample[extension] = data[member.data : member.data + member.size]
         return sample
+
+    def path(self, index: int) -> Path:
+        """The tar that holds sample ``index``; raises IndexError where there is no such sample."""
+        return self.paths[self._shard(index)]
+
+    def _shard(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        return int(np.searchsorted(self._ends, index, side="right"))
 
 
 def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> int:

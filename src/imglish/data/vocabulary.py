@@ -78,12 +78,19 @@ def load_vocabulary(path: Path) -> AnswerVocabulary:
     """Read an ``answer2label.txt``.
 
     Raises:
-        DataFormatError: The file is missing, or its lines are not answers in the order of their labels.
+        DataFormatError: The file is missing or no UTF-8 text, or its lines are not answers in the order of
+            their labels.
     """
     if not path.is_file():
         raise DataFormatError(f"{path}: no such file; expected an answer vocabulary (answer2label.txt)")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataFormatError(
+            f"{path}: not UTF-8 text ({error.reason}); expected an answer vocabulary (answer2label.txt)"
+        ) from None
     answers: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+    for number, line in enumerate(lines):
         try:
             entry = json.loads(line)
             answer, label = entry["answer"], entry["label"]

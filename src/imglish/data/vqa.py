@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from imglish.data.vocabulary import AnswerVocabulary
 from imglish.errors import DataFormatError
 from imglish.structures.batches import VqaBatch
 from imglish.text.tokenizer import TextTokenizer
+
+TypesFrom = Literal["question_type", "answer_type"]  # which field of an annotation tells the kind
 
 
 class VqaSample(NamedTuple):
@@ -41,6 +43,7 @@ class VqaDataset:
         tokenizer: Of the questions.
         vocabulary: Of the answers.
         question_types: Their names in the order of their numbers.
+        types_from: The field of the annotation that names a question's type.
         max_tokens: Questions are cut to this length.
         use_pictures: False shows a grey picture instead, for the baseline that knows the question only.
         needs_answer: True refuses a question none of whose answers is in the vocabulary, so that training
@@ -55,6 +58,7 @@ class VqaDataset:
     max_tokens: int
     use_pictures: bool = True
     needs_answer: bool = True
+    types_from: TypesFrom = "question_type"
 
     def __len__(self) -> int:
         return len(self.records)
@@ -77,7 +81,7 @@ class VqaDataset:
             image = self.transform(read_picture(record.path), rng)
         else:
             image = torch.full((3, *self.transform.size), 128, dtype=torch.uint8)
-        kind = record.annotation.question_type
+        kind = getattr(record.annotation, self.types_from)
         return VqaSample(
             image=image,
             token_ids=self.tokenizer.encode_for_model(record.question, self.max_tokens),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -118,11 +118,17 @@ class Predictor:
     def _run(self, kind: str) -> LoadedRun:
         if kind not in self._runs:
             inner = self._folder / _FOLDERS[kind]
-            run = load_run(inner if inner.is_dir() else self._folder, self._device)
+            folder = inner if inner.is_dir() else self._folder
+            run = load_run(folder, self._device)
             if run.kind != kind:
                 raise CheckpointError(
                     f"{self._folder} is a run of {run.kind}; this needs one of {kind}, "
                     f"such as runs/demo/{inner.name}"
+                )
+            if run.text is None and kind != "semantic_segmentation":
+                raise CheckpointError(
+                    f"{folder} has no text.spm, the text tokenizer it was trained with: put it back, or "
+                    "train the run anew"
                 )
             self._runs[kind] = run
         return self._runs[kind]
@@ -139,20 +145,36 @@ class Predictor:
 
 
 def _text(run: LoadedRun) -> TextTokenizer:
-    if run.text is None:
-        raise CheckpointError(f"the run of {run.kind} has no text.spm; train it anew")
+    assert run.text is not None  # _run has looked
     return run.text
 
 
 def _open(picture: Picture) -> Image.Image:
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        return _rgb(ImageOps.exif_transpose(picture), "the picture")
     try:
-        with Image.open(picture) as image:
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise DataFormatError(f"{picture}: no such file; expected a picture") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        with Image.open(picture) as file:
+            image = ImageOps.exif_transpose(file)
+    except FileNotFoundError:
+        raise DataFormatError(f"{picture}: no such file; expected a picture: check the path") from None
+    except UnidentifiedImageError:
         raise DataFormatError(
-            f"{picture}: not a picture, or damaged ({error}); expected png or jpg"
-        ) from error
+            f"{picture}: is no picture that can be decoded; expected PNG, JPEG or the like: get it again"
+        ) from None
+    except Exception as error:  # on damaged data decoders raise nearly anything
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataFormatError(
+            f"{picture}: does not decode ({reason}); expected a picture: get it again"
+        ) from None
+    return _rgb(image, str(picture))
+
+
+def _rgb(image: Image.Image, name: str) -> Image.Image:
+    """A picture as the models were trained on them: `imglish.data.pictures.decode_picture`."""
+    if image.mode in ("I", "F"):
+        raise DataFormatError(
+            f"{name}: has 32 bits a channel, whose range is not known; expected 8 or 16: convert it to 8 bits"
+        )
+    if image.mode.startswith("I;16"):  # Pillow would clip instead of scaling
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")

@@ -9,11 +9,14 @@ IGNORED_CLASS = 255
 
 
 def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    """Cross entropy of every labelled pixel.
+    """Cross entropy of labelled pixels, summed and divided by all pixels.
+
+    That unlabelled ones count in the divisor is what the official code does (adapter FACTS, section 5); it
+    also leaves a batch without a label at 0.
 
     Args:
         logits: (B, num_classes, h, w), upsampled bilinearly to the masks' size.
         masks: int64 (B, H, W), 255 where nothing is labelled.
     """
     logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(logits, masks, ignore_index=IGNORED_CLASS)
+    return F.cross_entropy(logits, masks, ignore_index=IGNORED_CLASS, reduction="sum") / masks.numel()

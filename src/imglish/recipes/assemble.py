@@ -5,22 +5,34 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from imglish.config.core import differences
-from imglish.data.loader import prefetch
-from imglish.errors import ConfigError
+from imglish.data.loader import SinglePlan, prefetch
+from imglish.errors import CheckpointError, ConfigError
 from imglish.evaluation.evaluate import evaluate
+from imglish.models.beit3.layers import is_task_head, layer_of
 from imglish.models.vqkd.model import Vqkd
-from imglish.recipes import finetuning, pretraining, segmentation
-from imglish.recipes.assembly import Assembly, Shares
+from imglish.recipes.assembly import (
+    captioning,
+    classification,
+    nlvr2,
+    pretraining,
+    retrieval,
+    segmentation,
+    vqa,
+)
+from imglish.recipes.assembly.base import Assembly, Shares
 from imglish.recipes.config import (
     CaptioningTask,
     ContrastiveTask,
+    ImageClassificationTask,
     MaskedDataModelingTask,
+    Nlvr2Task,
     RetrievalTask,
     RunConfig,
     SegmentationTask,
@@ -38,7 +50,7 @@ from imglish.train.distributed import Ranks, join_ranks
 from imglish.train.ema import Ema
 from imglish.train.logging import RunLog
 from imglish.train.loop import LoopConfig, train
-from imglish.train.optimizer import build_optimizer
+from imglish.train.optimizer import build_optimizer, layer_scale
 from imglish.train.parallelize import parallelize
 from imglish.train.state import TrainState
 
@@ -62,14 +74,42 @@ def train_recipe(config: RunConfig, out: Path, *, resume: bool = False, title: s
         ConfigError: The folder holds a run already and ``resume`` is False, or one of other settings.
     """
     folder = RunFolder(out)
-    _claim(folder, config, resume)
+    _check_folder(folder, config, resume)
     if folder.scores_path.is_file() and folder.weights_path.is_file():
         return dict(json.loads(folder.scores_path.read_text()))
     with join_ranks(config.train.device) as ranks:
         torch.manual_seed(config.train.seed)
         shares = Shares(ranks.rank, ranks.world_size, config.train.grad_accumulation)
+        folder.path.mkdir(parents=True, exist_ok=True)
         assembly = assemble(config, folder, shares)
-        return _train(assembly, config, folder, ranks, shares, title or config.name)
+        # Only now is the folder this run's: data that can not be read must not keep a mended command out.
+        folder.write_config(config)
+        return _train(assembly, in_steps(config, assembly), folder, ranks, shares, title or config.name)
+
+
+def in_steps(config: RunConfig, assembly: Assembly[Any]) -> RunConfig:
+    """The run with its length and warmup in steps; an epoch has whole batches only, as in the released code.
+
+    Raises:
+        ConfigError: Epochs are asked for where several streams are mixed, or an epoch has no whole batch.
+    """
+    train, schedule = config.train, config.schedule
+    if not train.num_epochs and not schedule.warmup_epochs:
+        return config
+    if not isinstance(assembly.plan, SinglePlan):
+        raise ConfigError("train.num_epochs: several streams have no common epoch; give train.num_steps")
+    samples = len(assembly.plan.source.dataset)
+    steps = samples // config.task.batch_size
+    if steps == 0:
+        raise ConfigError(
+            f"task.batch_size is {config.task.batch_size}, but there are only {samples} training samples; "
+            "make it smaller, or give train.num_steps"
+        )
+    if train.num_epochs:
+        train = replace(train, num_steps=max(1, round(train.num_epochs * steps)))
+    if schedule.warmup_epochs:
+        schedule = replace(schedule, warmup_steps=round(schedule.warmup_epochs * steps))
+    return replace(config, train=train, schedule=schedule)
 
 
 def _train(
@@ -131,20 +171,32 @@ def _train(
     task.model = model
     if state.ema is not None:
         model.load_state_dict(state.ema.weights)
+    if ranks.is_main:  # first, so that a fault in scoring costs nothing
+        folder.save_weights(model)
     scores = score()
     if ranks.is_main:
-        folder.save_weights(model)
         folder.scores_path.write_text(json.dumps(scores, indent=1) + "\n")
     return scores
 
 
 def evaluate_recipe(config: RunConfig, run: Path) -> dict[str, float]:
-    """Score the finished weights of a run."""
+    """Score the finished weights of a run.
+
+    Raises:
+        CheckpointError: The run is not finished, or a file of it is missing or damaged.
+    """
     folder = RunFolder(run)
+    weights = folder.weights()
+    wordless = isinstance(config.task, (VisualTokenizerTask, ImageClassificationTask, SegmentationTask))
+    needed = [] if wordless else [folder.text_path]
+    needed += [folder.answers_path] if isinstance(config.task, VqaTask) else []
+    for path in needed:  # made anew, they might not be those that the weights know
+        if not path.is_file():
+            raise CheckpointError(f"{path}: missing from a finished run; copy it there, or train anew")
     with join_ranks(config.train.device) as ranks:
         shares = Shares(ranks.rank, ranks.world_size)
         assembly = assemble(config, folder, shares)
-        load_strictly(assembly.task.model, folder.weights(), where=str(folder.weights_path))
+        load_strictly(assembly.task.model, weights, where=str(folder.weights_path))
         task = assembly.task.to(ranks.device)
         scores = evaluate(task, assembly.evaluation(shares), ranks.device)
         return scores | (assembly.finish() if assembly.finish is not None else {})
@@ -164,13 +216,18 @@ def assemble(config: RunConfig, folder: RunFolder, shares: Shares) -> Assembly[A
             return pretraining.assemble_masked_data_modeling(config, task, text, shares)
         case VqaTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
-            return finetuning.assemble_vqa(config, task, text, folder, shares)
+            return vqa.assemble_vqa(config, task, text, folder, shares)
         case RetrievalTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
-            return finetuning.assemble_retrieval(config, task, text, shares)
+            return retrieval.assemble_retrieval(config, task, text, shares)
         case CaptioningTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
-            return finetuning.assemble_captioning(config, task, text, shares)
+            return captioning.assemble_captioning(config, task, text, shares)
+        case Nlvr2Task():
+            text = text_tokenizer(config, folder, task.model.vocab_size)
+            return nlvr2.assemble_nlvr2(config, task, text, shares)
+        case ImageClassificationTask():
+            return classification.assemble_classification(config, task, folder, shares)
         case SegmentationTask():
             return segmentation.assemble_segmentation(config, task, folder, shares)
 
@@ -206,8 +263,8 @@ def text_tokenizer(config: RunConfig, folder: RunFolder, vocab_size: int) -> Tex
     return tokenizer
 
 
-def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
-    """Make the folder this run's own, or check that it is."""
+def _check_folder(folder: RunFolder, config: RunConfig, resume: bool) -> None:
+    """Refuse a folder that holds another run."""
     if folder.config_path.is_file():
         if not resume:
             raise ConfigError(
@@ -221,15 +278,31 @@ def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
                 f"{folder.path} was trained with {name} = {old}, not {new}; resume with the same settings, "
                 "or choose another folder with --out"
             )
-    folder.write_config(config)
 
 
 def _rates(model: torch.nn.Module, optimizer: OptimizerConfig) -> Callable[[str], float]:
-    """Learning-rate factor of a parameter: what is not the encoder is the new head."""
-    if isinstance(model, Vqkd) or optimizer.head_lr_scale == 1.0:
+    """Learning-rate factor of a parameter by its name: of its layer, or of a new classification head.
+
+    Raises:
+        ConfigError: Layers are to decay in a model that is not built on BEiT-3.
+    """
+    if isinstance(model, Vqkd):
+        if optimizer.layer_decay < 1:
+            raise ConfigError(
+                f"optimizer.layer_decay is {optimizer.layer_decay}, but a visual tokenizer is trained whole; "
+                "set it to 1"
+            )
         return lambda name: 1.0
-    prefix, _ = find_encoder(model)
-    return lambda name: 1.0 if name.startswith(prefix) else optimizer.head_lr_scale
+    prefix, encoder = find_encoder(model)
+    depth = encoder.config.depth
+
+    def rate(name: str) -> float:
+        inside = name.startswith(prefix)
+        layer = layer_of(name.removeprefix(prefix), depth) if inside else depth + 1
+        head = optimizer.head_lr_scale if is_task_head(name) else 1.0
+        return head * layer_scale(layer, depth, optimizer.layer_decay)
+
+    return rate
 
 
 def _not_decayed(model: torch.nn.Module) -> set[str]:

@@ -6,10 +6,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from imglish.data.transforms.image import ImageTransform
+from imglish.data.transforms.randaugment import RandAugment
 from imglish.data.world.scene import WorldConfig
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
+
+
+def _at_least(config: object, **least: float) -> None:
+    """Refuse settings below their least value."""
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            raise ValueError(f"{name} must be at least {value}; got {getattr(config, name)}")
+
+
+def _shares(config: object, *names: str) -> None:
+    """Refuse settings outside [0, 1]."""
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"{name} must lie in [0, 1]; got {getattr(config, name)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +47,9 @@ class WorldStreamData:
     alt_texts: bool = True
     questions: bool = False
 
+    def __post_init__(self) -> None:
+        _at_least(self, num_scenes=1, num_validation=1)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FolderData:
@@ -44,6 +63,9 @@ class FolderData:
     kind: Literal["folder"] = "folder"
     root: Path = Path("world")
     num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(self, num_validation=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +84,9 @@ class TableData:
     validation: Path = Path("validation.jsonl")
     test: Path | None = None
     num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(self, num_validation=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +110,9 @@ class VqaV2Data:
     seed: int = 0
     num_validation: int = 0
 
+    def __post_init__(self) -> None:
+        _at_least(self, num_validation=0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KarpathyData:
@@ -103,6 +131,9 @@ class KarpathyData:
     images: str = ""
     num_validation: int = 0
 
+    def __post_init__(self) -> None:
+        _at_least(self, num_validation=0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Nlvr2Data:
@@ -116,6 +147,9 @@ class Nlvr2Data:
     kind: Literal["nlvr2"] = "nlvr2"
     root: Path = Path("data/nlvr2")
     num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(self, num_validation=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,10 +165,11 @@ class ClassFolderData:
     root: Path = Path("data/imagenet")
     num_validation: int = 0
 
+    def __post_init__(self) -> None:
+        _at_least(self, num_validation=0)
 
-DataConfig = (
-    WorldStreamData | FolderData | TableData | VqaV2Data | KarpathyData | Nlvr2Data | ClassFolderData
-)
+
+DataConfig = WorldStreamData | FolderData | TableData | VqaV2Data | KarpathyData | Nlvr2Data | ClassFolderData
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +180,9 @@ class ContrastiveTask:
     model: Beit3Config = Beit3Config()
     max_text_tokens: int = 48
     batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        _at_least(self, max_text_tokens=3, batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +200,9 @@ class VisualTokenizerTask:
     teacher: str = "timm:vit_base_patch16_clip_quickgelu_224.openai"
     beta: float = 1.0
     batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        _at_least(self, beta=0, batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,10 +241,38 @@ class MaskedDataModelingTask:
     max_text_tokens: int = 48
     crop_scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        _at_least(self, num_images=1, num_texts=1, num_pairs=1, min_block=1, max_text_tokens=3)
+        _shares(self, "image_share", "text_share", "pair_text_share", "clean_share", "crop_scale")
+
     @property
     def batch_size(self) -> int:
         """Samples of all three streams."""
         return self.num_images + self.num_texts + self.num_pairs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Augment:
+    """How training pictures are changed at random; scored ones never are.
+
+    Args:
+        crop_scale: Smallest share of the area that a random crop keeps; 1 never crops.
+        flip: Chance of a horizontal flip, which the released code uses even where left and right matter.
+        rand_augment: True adds RandAugment with the settings of the released fine-tuning.
+    """
+
+    crop_scale: float = 1.0
+    flip: float = 0.0
+    rand_augment: bool = False
+
+    def transform(self, size: tuple[int, int]) -> ImageTransform:
+        """The transform to pictures of ``size`` (height, width)."""
+        return ImageTransform(
+            size=size,
+            crop_scale=self.crop_scale,
+            flip=self.flip,
+            augment=RandAugment() if self.rand_augment else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,6 +281,8 @@ class VqaTask:
 
     Args:
         model: The fusion encoder.
+        augment: Of the training pictures.
+        answers: An ``answer2label.txt`` with the answers that are classes; empty collects them.
         min_answer_count: An answer becomes a class from so many occurrences on; 9 on VQAv2.
         max_text_tokens: Questions are cut to this length.
         use_pictures: False shows grey pictures: the no-picture baseline.
@@ -220,20 +291,36 @@ class VqaTask:
 
     kind: Literal["vqa"] = "vqa"
     model: Beit3Config = Beit3Config()
+    augment: Augment = Augment()
+    answers: str = ""
     min_answer_count: int = 9
     max_text_tokens: int = 64
     use_pictures: bool = True
     batch_size: int = 128
 
+    def __post_init__(self) -> None:
+        _at_least(self, min_answer_count=1, max_text_tokens=3, batch_size=1)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrievalTask:
-    """Image-text retrieval."""
+    """Image-text retrieval.
+
+    Args:
+        model: The dual encoder.
+        augment: Of the training pictures.
+        max_text_tokens: Captions are cut to this length.
+        batch_size: Over all ranks.
+    """
 
     kind: Literal["retrieval"] = "retrieval"
     model: Beit3Config = Beit3Config()
+    augment: Augment = Augment()
     max_text_tokens: int = 64
     batch_size: int = 3072
+
+    def __post_init__(self) -> None:
+        _at_least(self, max_text_tokens=3, batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,8 +329,11 @@ class CaptioningTask:
 
     Args:
         model: The generator.
+        augment: Of the training pictures.
         mask_share: Share of tokens to hide.
         smoothing: Label smoothing.
+        drop_worst: Share of largest word losses that do not count.
+        drop_after: Updates after which they are dropped.
         num_beams: Beams of generation.
         length_penalty: Exponent of the length that scores are divided by.
         max_text_tokens: Longest caption with special tokens.
@@ -253,13 +343,74 @@ class CaptioningTask:
 
     kind: Literal["captioning"] = "captioning"
     model: Beit3Config = Beit3Config()
+    augment: Augment = Augment()
     mask_share: float = 0.6
     smoothing: float = 0.1
+    drop_worst: float = 0.0
+    drop_after: int = 12_000
     num_beams: int = 3
     length_penalty: float = 0.6
     max_text_tokens: int = 32
     use_pictures: bool = True
     batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        _at_least(self, num_beams=1, max_text_tokens=4, batch_size=1, length_penalty=0, drop_after=0)
+        _shares(self, "mask_share", "smoothing", "drop_worst")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nlvr2Task:
+    """Visual reasoning: is a statement about two pictures true?
+
+    Args:
+        model: The fusion encoder.
+        augment: Of the training pictures, each drawn for itself.
+        max_text_tokens: Statements are cut to this length.
+        batch_size: Over all ranks.
+    """
+
+    kind: Literal["nlvr2"] = "nlvr2"
+    model: Beit3Config = Beit3Config()
+    augment: Augment = Augment()
+    max_text_tokens: int = 64
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        _at_least(self, max_text_tokens=3, batch_size=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageClassificationTask:
+    """Picture classification in its released form: mean of the patches, linear head.
+
+    Args:
+        model: Its vision side reads the pictures.
+        pictures: ``imagenet`` prepares them as the released ImageNet recipe (timm's augmentation, ImageNet's
+            mean and deviation), ``model`` as the other tasks, by ``augment``.
+        augment: Of the training pictures where ``pictures`` is ``model``.
+        mix: True mixes pictures by MixUp and CutMix.
+        mixup: Parameter of MixUp's beta distribution.
+        cutmix: The same for CutMix.
+        smoothing: Label smoothing.
+        batch_size: Over all ranks.
+    """
+
+    kind: Literal["image_classification"] = "image_classification"
+    model: Beit3Config = Beit3Config()
+    pictures: Literal["model", "imagenet"] = "imagenet"
+    augment: Augment = Augment()
+    mix: bool = True
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    smoothing: float = 0.1
+    batch_size: int = 1024
+
+    def __post_init__(self) -> None:
+        _at_least(self, batch_size=1)
+        _shares(self, "smoothing")
+        if self.mixup <= 0 or self.cutmix <= 0:
+            raise ValueError(f"mixup {self.mixup} and cutmix {self.cutmix} must be positive")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -287,6 +438,9 @@ class SegmentationTask:
     head_width: int = 128
     batch_size: int = 16
 
+    def __post_init__(self) -> None:
+        _at_least(self, num_interactions=0, stem_width=1, neck_width=1, head_width=1, batch_size=1)
+
 
 TaskConfig = (
     ContrastiveTask
@@ -295,6 +449,8 @@ TaskConfig = (
     | VqaTask
     | RetrievalTask
     | CaptioningTask
+    | Nlvr2Task
+    | ImageClassificationTask
     | SegmentationTask
 )
 

@@ -25,7 +25,7 @@ from imglish.data.world.writer import write_world
 from imglish.errors import ConfigError
 from imglish.recipes import demo_results
 from imglish.recipes.assemble import assemble, train_recipe
-from imglish.recipes.assembly import Shares
+from imglish.recipes.assembly.base import Shares
 from imglish.recipes.config import ContrastiveTask, MaskedDataModelingTask, RunConfig, WorldStreamData
 from imglish.recipes.demo_tasks import (
     captioning_demo,

@@ -38,9 +38,10 @@ from imglish.evaluation.results import (
 from imglish.inference.predictor import Predictor
 from imglish.models.beit3.heads import Beit3ForMaskedDataModeling
 from imglish.ops.block_masking import BlockMasking
-from imglish.recipes.config import MaskedDataModelingTask
-from imglish.recipes.finetuning import scenes_of, world_captions, world_questions
-from imglish.recipes.pretraining import load_visual_tokenizer
+from imglish.recipes.assembly.pretraining import load_visual_tokenizer
+from imglish.recipes.assembly.world_scores import scenes_of
+from imglish.recipes.config import FolderData, MaskedDataModelingTask
+from imglish.recipes.records import captioned, questions
 from imglish.recipes.run_folder import find_run
 from imglish.structures.batches import IGNORE
 
@@ -51,12 +52,12 @@ _SEARCHED = 200
 def make_gallery(out: Path, files: WorldFiles) -> Gallery:
     """Ask the demo's models about the first validation scenes."""
     ours, scratch = Predictor(out), Predictor(out / "captioning_scratch")
-    records = world_captions(files, "validation")
+    data = FolderData(root=files.root)
+    records, asked = captioned(data, "validation"), questions(data, "validation")
     scenes = scenes_of(files, "validation")
-    questions = world_questions(files, "validation")
     return Gallery(
         masked=tuple(_masked_examples(records[:4])),
-        vqa=tuple(_vqa(ours, question) for question in questions[:24:3]),
+        vqa=tuple(_vqa(ours, question) for question in asked[:24:3]),
         search=tuple(_search(ours, records[:_SEARCHED], number) for number in range(4)),
         captions=tuple(_caption(ours, scratch, record, scenes[record.image_id]) for record in records[:8]),
         segmentation=tuple(_segmentation(ours, files, record) for record in records[:8]),

@@ -37,10 +37,13 @@ from imglish.evaluation.results import (
 )
 from imglish.metrics.caption_facts import CaptionFacts
 from imglish.metrics.segmentation_iou import SegmentationIou
+from imglish.recipes.assembly.segmentation import GROUPS
+from imglish.recipes.assembly.vqa import question_prior
+from imglish.recipes.assembly.world_scores import scenes_of
+from imglish.recipes.config import FolderData
 from imglish.recipes.demo_gallery import make_gallery
-from imglish.recipes.finetuning import question_prior, scenes_of, world_captions, world_questions
+from imglish.recipes.records import captioned, questions
 from imglish.recipes.run_folder import RunFolder
-from imglish.recipes.segmentation import GROUPS
 from imglish.train.logging import read_log
 from imglish.train.precision import resolve_precision
 
@@ -204,8 +207,9 @@ def _tasks(out: Path, files: WorldFiles) -> tuple[TaskResult, ...]:
 
 def _vqa(out: Path, files: WorldFiles) -> TaskResult:
     ours, scratch = _scores(out, "vqa"), _scores(out, "vqa_scratch")
-    validation = world_questions(files, "validation")
-    prior = question_prior(world_questions(files, "train"), validation)
+    data = FolderData(root=files.root)
+    validation = questions(data, "validation")
+    prior = question_prior(questions(data, "train"), validation)
     kinds = [record.annotation.question_type for record in validation if record.annotation is not None]
     return TaskResult(
         name="Questions",
@@ -328,7 +332,7 @@ def _blind_captions(files: WorldFiles) -> float:
     metric, draw = CaptionFacts(), random.Random(0)
     scenes = scenes_of(files, "validation")
     others = [scene.things for scene in scenes_of(files, "train").values()]
-    for record in world_captions(files, "validation"):
+    for record in captioned(FolderData(root=files.root), "validation"):
         named = [(thing.colour, thing.shape) for thing in draw.choice(others)]
         metric.update([named], [[(thing.colour, thing.shape) for thing in scenes[record.image_id].things]])
     return metric.compute()["caption/things_named"]

@@ -11,6 +11,8 @@ from pathlib import Path
 from imglish.recipes.config import (
     CaptioningTask,
     FolderData,
+    ImageClassificationTask,
+    Nlvr2Task,
     RetrievalTask,
     RunConfig,
     SegmentationTask,
@@ -64,6 +66,42 @@ def captioning_demo(*, world: Path = Path("world"), num_steps: int = 200) -> Run
         name="captioning_demo",
         task=CaptioningTask(model=WORLD_MODEL, max_text_tokens=48, batch_size=64),
         data=FolderData(root=world, num_validation=200),
+        init="world",
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.01),
+        schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
+        train=_train(num_steps),
+    )
+
+
+def nlvr2_demo(*, world: Path = Path("world"), num_steps: int = 300) -> RunConfig:
+    """Statements about two pictures of the World.
+
+    Run:      imglish train nlvr2_demo --data.root world
+    Needs:    2 CPU cores, two minutes.
+    """
+    return RunConfig(
+        name="nlvr2_demo",
+        task=Nlvr2Task(model=WORLD_MODEL, max_text_tokens=40, batch_size=32),
+        data=FolderData(root=world),
+        init="world",
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.01),
+        schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
+        train=_train(num_steps),
+    )
+
+
+def image_classification_demo(*, world: Path = Path("world"), num_steps: int = 150) -> RunConfig:
+    """The shape of a single thing of the World, from the mean of the patches.
+
+    Run:      imglish train image_classification_demo --data.root world
+    Needs:    2 CPU cores, half a minute.
+    """
+    return RunConfig(
+        name="image_classification_demo",
+        task=ImageClassificationTask(
+            model=WORLD_MODEL, pictures="model", mix=False, smoothing=0.1, batch_size=64
+        ),
+        data=FolderData(root=world),
         init="world",
         optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.01),
         schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),

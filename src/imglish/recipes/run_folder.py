@@ -8,6 +8,7 @@ ship in the package lie in folders of the same form.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
@@ -66,19 +67,35 @@ class RunFolder:
         return self.path / "scores.json"
 
     def write_config(self, config: RunConfig) -> None:
-        """Save the resolved config."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Save the resolved config.
+
+        Raises:
+            ConfigError: The path is that of a file.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigError(
+                f"{self.path}: is or lies in a file; expected a folder for the run: choose another with --out"
+            ) from None
         self.config_path.write_text(to_yaml(config), encoding="utf-8")
 
     def config(self) -> RunConfig:
         """The config the run was trained with.
 
         Raises:
-            ConfigError: The folder is no run folder.
+            ConfigError: The folder is no run folder, or its config is damaged or has illegal settings.
         """
         if not self.config_path.is_file():
             raise ConfigError(f"{self.path} is no run folder: it has no config.yaml; train the recipe first")
-        return from_yaml(RunConfig, self.config_path.read_text(encoding="utf-8"), str(self.config_path))
+        try:
+            text = self.config_path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"{self.config_path}: not UTF-8 text ({error.reason}); expected the settings of a run: it is "
+                "damaged, train the recipe anew"
+            ) from None
+        return from_yaml(RunConfig, text, str(self.config_path))
 
     def weights(self) -> dict[str, Tensor]:
         """The final weights in float32.
@@ -99,7 +116,17 @@ class RunFolder:
         partial.replace(self.weights_path)
 
     def text_tokenizer(self) -> TextTokenizer:
-        """The text tokenizer the run was trained with."""
+        """The text tokenizer the run was trained with.
+
+        Raises:
+            CheckpointError: The run has none.
+            DataFormatError: The file is damaged.
+        """
+        if not self.text_path.is_file():
+            raise CheckpointError(
+                f"{self.path} has no text.spm: it is no run that reads text, or not finished; "
+                "give another run, or name a .spm file as text_tokenizer"
+            )
         return TextTokenizer(self.text_path)
 
 
@@ -109,9 +136,18 @@ def find_run(name: str, part: str = "") -> RunFolder:
     Args:
         name: Path or ``world``.
         part: Sub-folder of the embedded weights: ``encoder`` or ``visual_tokenizer``.
+
+    Raises:
+        CheckpointError: There is no such folder.
     """
     if name == EMBEDDED:
         return RunFolder(Path(str(resources.files("imglish.hub") / "world" / part)))
+    if not name or not Path(name).is_dir():
+        close = f"; did you mean {EMBEDDED!r}?" if get_close_matches(name, [EMBEDDED]) else ""
+        raise CheckpointError(
+            f"{name!r}: no such folder; expected that of a finished run, or {EMBEDDED!r} for the weights in "
+            f"the package{close}"
+        )
     return RunFolder(Path(name))
 
 

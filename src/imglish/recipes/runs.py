@@ -4,16 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from imglish.recipes import coco_captioning, demo_tasks, imagenet, nlvr2, retrieval, vqav2, world
 from imglish.recipes.config import RunConfig
-from imglish.recipes.demo_tasks import captioning_demo, retrieval_demo, semantic_segmentation_demo, vqa_demo
-from imglish.recipes.world import world_contrastive, world_masked_data_modeling, world_visual_tokenizer
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {
-    "world_contrastive": world_contrastive,
-    "world_visual_tokenizer": world_visual_tokenizer,
-    "world_masked_data_modeling": world_masked_data_modeling,
-    "vqa_demo": vqa_demo,
-    "retrieval_demo": retrieval_demo,
-    "captioning_demo": captioning_demo,
-    "semantic_segmentation_demo": semantic_segmentation_demo,
-}
+_ALL: tuple[Callable[[], RunConfig], ...] = (
+    world.world_contrastive,
+    world.world_visual_tokenizer,
+    world.world_masked_data_modeling,
+    demo_tasks.vqa_demo,
+    demo_tasks.retrieval_demo,
+    demo_tasks.captioning_demo,
+    demo_tasks.nlvr2_demo,
+    demo_tasks.image_classification_demo,
+    demo_tasks.semantic_segmentation_demo,
+    vqav2.vqav2_base,
+    vqav2.vqav2_large,
+    vqav2.vqav2_giant,
+    nlvr2.nlvr2_base,
+    nlvr2.nlvr2_large,
+    nlvr2.nlvr2_giant,
+    coco_captioning.coco_captioning_base,
+    coco_captioning.coco_captioning_large,
+    coco_captioning.coco_captioning_giant,
+    coco_captioning.nocaps_captioning_base,
+    retrieval.coco_retrieval_base,
+    retrieval.coco_retrieval_large,
+    retrieval.coco_retrieval_giant,
+    retrieval.flickr30k_retrieval_base,
+    retrieval.flickr30k_retrieval_large,
+    retrieval.flickr30k_retrieval_giant,
+    retrieval.contrastive_giant,
+    imagenet.imagenet_base,
+    imagenet.imagenet_large,
+)
+RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in _ALL}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from imglish.data.pictures import decode_picture
+from imglish.data.formats.karpathy import KarpathyRecord
+from imglish.data.pictures import decode_picture, read_picture
 from imglish.data.pretraining import PictureSource, TextSource
 from imglish.data.shards import ShardSet
 from imglish.data.world.questions import questions
 from imglish.data.world.scene import WorldConfig
 from imglish.data.world.stream import SceneStream, WorldTexts
-from imglish.errors import DataFormatError
-from imglish.recipes.config import FolderData, WorldStreamData
+from imglish.errors import ConfigError, DataFormatError
+from imglish.recipes.config import DataConfig, FolderData, WorldStreamData
+from imglish.recipes.records import captioned
 
 _CORPUS_SCENES = 3000
 
@@ -29,14 +31,21 @@ class ShardPictures:
         return len(self.shards)
 
     def sample(self, index: int) -> tuple[Tensor, tuple[str, ...]]:
-        """Picture uint8 (3, H, W) and texts of sample ``index``."""
+        """Picture uint8 (3, H, W) and texts of sample ``index``.
+
+        Raises:
+            DataFormatError: The tar has changed, or the sample has no picture that decodes or no text.
+        """
         record = self.shards[index]
-        key = str(record["__key__"])
+        name = _name(self.shards, index, record)
         for extension in ("png", "jpg", "jpeg", "webp"):
             data = record.get(extension)
             if isinstance(data, bytes):
-                return decode_picture(data, f"{key}.{extension}"), _lines(record)
-        raise DataFormatError(f"shard sample {key} has no picture; expected png, jpg, jpeg or webp")
+                return decode_picture(data, f"{name}.{extension}"), _lines(record, name)
+        raise DataFormatError(
+            f"{name}: the sample has no picture; expected a member png, jpg, jpeg or webp: write it anew, or "
+            "leave it out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,12 +58,37 @@ class ShardTexts:
         return len(self.shards)
 
     def text(self, index: int) -> str:
-        """Document ``index``."""
-        return " ".join(_lines(self.shards[index]))
+        """Document ``index``.
+
+        Raises:
+            DataFormatError: The tar has changed, or the sample has no text.
+        """
+        record = self.shards[index]
+        return " ".join(_lines(record, _name(self.shards, index, record)))
 
 
-def pictures(data: WorldStreamData | FolderData, split: str) -> PictureSource:
-    """Pictures with texts of a split, "train" or "validation"."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionedPictures:
+    """Pictures with their captions, one file each."""
+
+    records: Sequence[KarpathyRecord]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def sample(self, index: int) -> tuple[Tensor, tuple[str, ...]]:
+        """Picture uint8 (3, H, W) and its captions."""
+        record = self.records[index]
+        return read_picture(record.path), tuple(sentence.text for sentence in record.sentences)
+
+
+def pictures(data: DataConfig, split: str) -> PictureSource:
+    """Pictures with texts of a split, "train" or "validation".
+
+    Raises:
+        ConfigError: The data has no captioned pictures.
+        DataFormatError: A file is missing or damaged.
+    """
     if isinstance(data, WorldStreamData):
         length = data.num_scenes if split == "train" else data.num_validation
         train = split == "train"
@@ -63,17 +97,21 @@ def pictures(data: WorldStreamData | FolderData, split: str) -> PictureSource:
             split=split,
             length=length,
             with_alt_texts=data.alt_texts and train,
-            with_questions=data.questions and train,
+            with_questions=data.questions,
         )
-    return ShardPictures(shards=_shards(data, "pairs", split))
+    if isinstance(data, FolderData):
+        return ShardPictures(shards=_shards(data, "pairs", split))
+    return CaptionedPictures(records=captioned(data, split))
 
 
-def texts(data: WorldStreamData | FolderData, split: str) -> TextSource:
-    """Documents of a split, "train" or "validation"."""
+def texts(data: DataConfig, split: str) -> TextSource:
+    """Documents of a split, "train" or "validation"; errors as in `pictures`."""
     if isinstance(data, WorldStreamData):
         length = data.num_scenes if split == "train" else data.num_validation
         return WorldTexts(world=data.world, split=split, length=length)
-    return ShardTexts(shards=_shards(data, "texts", split))
+    if isinstance(data, FolderData):
+        return ShardTexts(shards=_shards(data, "texts", split))
+    raise ConfigError(f"data.kind {data.kind} has no texts; expected world_stream or folder")
 
 
 def world_corpus(world: WorldConfig) -> Iterator[str]:
@@ -110,7 +148,25 @@ def _shards(data: FolderData, kind: str, split: str) -> ShardSet:
     return ShardSet(paths)
 
 
-def _lines(record: dict[str, bytes | str]) -> tuple[str, ...]:
+def _name(shards: ShardSet, index: int, record: dict[str, bytes | str]) -> str:
+    """What to call a sample in errors: its tar and its key."""
+    return f"{shards.path(index)}: {record['__key__']!s}"
+
+
+def _lines(record: dict[str, bytes | str], name: str) -> tuple[str, ...]:
+    """The texts of a sample, at least one."""
     data = record.get("txt", b"")
-    text = data.decode("utf-8") if isinstance(data, bytes) else data
-    return tuple(line for line in text.split("\n") if line.strip())
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+    except UnicodeDecodeError as error:
+        raise DataFormatError(
+            f"{name}.txt: not UTF-8 text ({error.reason} at byte {error.start}); expected one text a line: "
+            "convert it to UTF-8, or leave it out"
+        ) from None
+    lines = tuple(line for line in text.split("\n") if line.strip())
+    if not lines:
+        raise DataFormatError(
+            f"{name}: the sample has no text; expected a member txt with one text a line: write it anew, or "
+            "leave it out"
+        )
+    return lines

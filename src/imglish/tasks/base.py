@@ -34,5 +34,8 @@ class Task(nn.Module):
         """Put a batch into ``metrics``."""
         raise NotImplementedError(f"{type(self).__name__} defines no evaluation step")
 
+    def begin_step(self, step: int) -> None:
+        """Be told how many updates are done before the next one; nothing for most tasks."""
+
     def after_step(self) -> None:
         """What follows an optimiser update; nothing for most tasks."""

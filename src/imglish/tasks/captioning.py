@@ -17,15 +17,29 @@ class CaptioningTask(Task):
     Args:
         model: Image-to-text generator.
         smoothing: Label smoothing (0.1 in paper and released recipe).
-        keep_share: Share of smallest word losses that count; 1 keeps all.
+        drop_worst: Share of largest word losses that do not count, 0.2 in the released recipe; 0 counts all.
+        drop_after: Updates after which they are dropped.
     """
 
     metrics: TokenAccuracy
 
-    def __init__(self, model: Beit3ForCaptioning, *, smoothing: float = 0.1, keep_share: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: Beit3ForCaptioning,
+        *,
+        smoothing: float = 0.1,
+        drop_worst: float = 0.0,
+        drop_after: int = 12_000,
+    ) -> None:
         super().__init__()
-        self.model, self.smoothing, self.keep_share = model, smoothing, keep_share
+        self.model, self.smoothing = model, smoothing
+        self.drop_worst, self.drop_after = drop_worst, drop_after
+        self.keep_share = 1.0
         self.metrics = TokenAccuracy(("caption",))
+
+    def begin_step(self, step: int) -> None:
+        """Start to drop the largest losses, which late in training are mostly wrong captions."""
+        self.keep_share = 1.0 - self.drop_worst if step > self.drop_after else 1.0
 
     def training_step(self, batch: CaptionBatch) -> StepOutput:
         """Smoothed divergence at hidden words."""

@@ -87,8 +87,12 @@ class TextTokenizer:
         return with_ends(self.encode(text), max_tokens)
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """Text of the ids without special tokens (``<unk>`` is one), spaces before punctuation removed."""
-        text = "".join(self._piece(i) for i in token_ids if i not in self._special)
+        """Text of the ids without special tokens (``<unk>`` is one), spaces before punctuation removed.
+
+        Ids beyond the vocabulary say nothing: models may have more rows than there are pieces.
+        """
+        words = (i for i in token_ids if i not in self._special and i < self.vocab_size)
+        text = "".join(map(self._piece, words))
         text = text.replace(_SPACE, " ").strip()
         for spaced, joined in _TIDY:
             text = text.replace(spaced, joined)

@@ -15,8 +15,9 @@ class OptimizerConfig:
         betas: Decay of the two moments.
         eps: Added to the root of the second moment.
         weight_decay: Of matrices; vectors, biases and the model's own exceptions are not decayed.
-        layer_decay: Learning rate of each layer relative to the one above it, in (0, 1].
-        head_lr_scale: Factor on the learning rate of the new head.
+        layer_decay: Learning rate of each layer relative to the one above it, in (0, 1]; the head has ``lr``.
+        head_lr_scale: Factor on the learning rate of a new classification head. The released code ignores it
+            where layers decay, so the two exclude each other.
     """
 
     lr: float = 1e-3
@@ -31,25 +32,37 @@ class OptimizerConfig:
             raise ValueError(f"lr must be positive; got {self.lr}")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must lie in (0, 1]; got {self.layer_decay}")
+        if self.head_lr_scale <= 0:
+            raise ValueError(f"head_lr_scale must be positive; got {self.head_lr_scale}")
+        if self.layer_decay < 1 and self.head_lr_scale != 1:
+            raise ValueError(
+                f"layer_decay {self.layer_decay} and head_lr_scale {self.head_lr_scale} exclude each other; "
+                "set one of them to 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:
-    """Linear warmup, then a cosine.
+    """Linear warmup, then a cosine or a line.
 
     Args:
+        kind: ``cosine`` falls slowly at both ends; ``linear`` falls evenly and reaches ``final_lr``.
         warmup_steps: Steps from ``warmup_lr`` to the peak.
-        final_lr: Learning rate that the cosine runs towards.
+        warmup_epochs: The same in passes over the training data; where it is not 0 it decides.
+        warmup_lr: Learning rate of the first step, where there is a warmup.
+        final_lr: Learning rate that the schedule runs towards.
     """
 
+    kind: Literal["cosine", "linear"] = "cosine"
     warmup_steps: int = 0
+    warmup_epochs: float = 0.0
+    warmup_lr: float = 0.0
     final_lr: float = 1e-6
 
     def __post_init__(self) -> None:
-        if self.warmup_steps < 0 or self.final_lr < 0:
-            raise ValueError(
-                f"warmup_steps {self.warmup_steps} and final_lr {self.final_lr} must not be negative"
-            )
+        for name in ("warmup_steps", "warmup_epochs", "warmup_lr", "final_lr"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +71,7 @@ class TrainConfig:
 
     Args:
         num_steps: Optimiser updates.
+        num_epochs: Length in passes over the training data, whole batches only; where it is not 0 it decides.
         grad_accumulation: Batches (micro steps) of one update.
         max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
         precision: ``bf16`` computes under autocast; ``auto`` does so where the device has it.
@@ -75,6 +89,7 @@ class TrainConfig:
     """
 
     num_steps: int = 100
+    num_epochs: float = 0.0
     grad_accumulation: int = 1
     max_grad_norm: float = 3.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -94,7 +109,7 @@ class TrainConfig:
         for name in ("num_steps", "grad_accumulation", "log_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("evaluate_every", "save_every", "num_workers", "max_grad_norm"):
+        for name in ("num_epochs", "evaluate_every", "save_every", "num_workers", "max_grad_norm"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:

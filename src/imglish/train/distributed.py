@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import distributed as dist
 
+from imglish.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
@@ -33,6 +35,9 @@ def join_ranks(device: str = "auto") -> Iterator[Ranks]:
 
     Args:
         device: ``auto``, or a device as torch names it.
+
+    Raises:
+        ConfigError: There is no such device here.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -60,5 +65,11 @@ def any_rank(flag: bool, ranks: Ranks) -> bool:
 
 def _choose(device: str, local_rank: int) -> torch.device:
     if device != "auto":
-        return torch.device(device)
+        try:
+            chosen = torch.device(device)
+            torch.empty(0, device=chosen)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"train.device {device!r} is none of this machine: {reason}") from error
+        return chosen
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")

@@ -48,6 +48,10 @@ class TrainableTask(Protocol):
         """Loss and logs of a batch; see `StepResult`."""
         ...
 
+    def begin_step(self, step: int) -> None:
+        """What precedes an update; ``step`` are done."""
+        ...
+
     def after_step(self) -> None:
         """What follows an update."""
         ...
@@ -97,6 +101,7 @@ def train(
     with _leave_on_signal() as leave:
         while state.step < settings.num_steps:
             task.train()
+            task.begin_step(state.step)
             rate = learning_rate(state.step, settings.num_steps, config.optimizer, config.schedule)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["lr_scale"]

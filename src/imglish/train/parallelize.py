@@ -23,7 +23,12 @@ def parallelize(model: nn.Module, strategy: Literal["auto", "single", "ddp"], ra
         )
     if strategy == "single" or (strategy == "auto" and ranks.world_size == 1):
         return model
-    return DistributedDataParallel(model, device_ids=[ranks.device] if ranks.device.type == "cuda" else None)
+    return DistributedDataParallel(
+        model,
+        device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
+        # Every task leaves some of the Multiway Transformer alone: the mask token, or a whole modality.
+        find_unused_parameters=True,
+    )
 
 
 def unwrap(model: nn.Module) -> nn.Module:

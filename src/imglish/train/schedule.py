@@ -8,13 +8,23 @@ from imglish.train.config import OptimizerConfig, ScheduleConfig
 
 
 def learning_rate(step: int, num_steps: int, optimizer: OptimizerConfig, schedule: ScheduleConfig) -> float:
-    """Peak rate of step ``step``, counted from 0, of ``num_steps`` (parity FACTS, section 8).
+    """Rate of a step, as the released code has it (parity FACTS, section 8).
 
-    As the released code has it, both ends of the warmup are included, so the peak is taken twice, and the
-    cosine ends one step before its minimum.
+    Both ends of the warmup are included, so the peak is taken twice; the cosine ends one step before its
+    minimum, the line at it.
+
+    Args:
+        step: Counted from 0.
+        num_steps: Of the whole run.
+        optimizer: Its ``lr`` is the peak.
+        schedule: Shape, warmup and end.
     """
-    warmup = schedule.warmup_steps
+    peak, warmup = optimizer.lr, schedule.warmup_steps
     if step < warmup:
-        return optimizer.lr * step / (warmup - 1) if warmup > 1 else 0.0
-    share = (step - warmup) / max(1, num_steps - warmup)
-    return schedule.final_lr + 0.5 * (optimizer.lr - schedule.final_lr) * (1 + math.cos(math.pi * share))
+        # A warmup of one step has its lower end only, where step is 0.
+        return schedule.warmup_lr + (peak - schedule.warmup_lr) * step / max(1, warmup - 1)
+    done, remaining = step - warmup, num_steps - warmup
+    if schedule.kind == "linear":
+        return peak + (schedule.final_lr - peak) * done / max(1, remaining - 1)
+    share = done / max(1, remaining)
+    return schedule.final_lr + 0.5 * (peak - schedule.final_lr) * (1 + math.cos(math.pi * share))

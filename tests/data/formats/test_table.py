@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imglish.data.formats.check import check_table
 from imglish.data.formats.table import (
     as_image_folder,
     read_caption_table,
@@ -18,6 +17,7 @@ from imglish.data.formats.table import (
 )
 from imglish.data.vocabulary import AnswerVocabulary
 from imglish.errors import DataFormatError
+from imglish.recipes.check_data import check_table
 
 
 @pytest.fixture

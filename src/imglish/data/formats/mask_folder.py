@@ -30,10 +30,11 @@ def read_mask_folder(images: Path, masks: Path) -> tuple[MaskRecord, ...]:
         masks: The folder of masks, PNGs.
 
     Raises:
-        DataFormatError: A folder is missing or empty, or a picture has no mask or a mask no picture.
+        DataFormatError: A folder is missing or empty, a picture has no mask or a mask no picture, or two have
+            the same name.
     """
-    pictures = {path.stem: path for path in list_pictures(images)}
-    annotations = {path.stem: path for path in list_pictures(masks) if path.suffix.lower() == ".png"}
+    pictures = _by_stem(list_pictures(images))
+    annotations = _by_stem([path for path in list_pictures(masks) if path.suffix.lower() == ".png"])
     if not pictures:
         raise DataFormatError(f"{images}: has no pictures in it; expected one for each mask: check the path")
     for stem, path in pictures.items():
@@ -45,3 +46,16 @@ def read_mask_folder(images: Path, masks: Path) -> tuple[MaskRecord, ...]:
         if stem not in pictures:
             raise DataFormatError(f"{path}: has no picture {stem} in {images}: get it, or remove the mask")
     return tuple(MaskRecord(path, annotations[stem]) for stem, path in pictures.items())
+
+
+def _by_stem(paths: list[Path]) -> dict[str, Path]:
+    """Files by their names without endings."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise DataFormatError(
+                f"{path}: has the name of {found[path.stem].name} but for its ending; expected one file of a "
+                "name: rename or remove one"
+            )
+        found[path.stem] = path
+    return found

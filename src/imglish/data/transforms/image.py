@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode, functional as TF
+
+from imglish.data.transforms.randaugment import RandAugment
+from imglish.data.transforms.resize import Resampling, resize_bicubic
 
 
 def to_model_range(image: Tensor) -> Tensor:
@@ -23,17 +25,21 @@ def from_model_range(image: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageTransform:
-    """Crop, flip and resize one picture; the identity crop is a squash resize, as the official evaluation.
+    """Crop, flip, resize and augment one picture; no crop leaves a squash resize, as the official evaluation.
 
     Args:
         size: (height, width) of the result in pixels.
         crop_scale: Smallest share of the area a random crop keeps, in (0, 1]; 1 never crops.
         flip: Chance of a horizontal flip. The released code flips even where left and right matter.
+        resampling: How it is resized, exactly as the official code or faster; see `resize_bicubic`.
+        augment: Changes of the resized picture, at random; None makes none.
     """
 
     size: tuple[int, int]
     crop_scale: float = 1.0
     flip: float = 0.0
+    resampling: Resampling = "torchvision"
+    augment: RandAugment | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.crop_scale <= 1.0 or not 0.0 <= self.flip <= 1.0:
@@ -48,12 +54,8 @@ class ImageTransform:
             image = image[..., top : top + height, left : left + width]
         if self.flip and rng.random() < self.flip:
             image = image.flip(-1)
-        if tuple(image.shape[-2:]) == self.size:
-            return image
-        resized: Tensor = TF.resize(
-            image, list(self.size), interpolation=InterpolationMode.BICUBIC, antialias=True
-        )
-        return resized
+        image = resize_bicubic(image, self.size, self.resampling)
+        return image if self.augment is None else self.augment(image, rng)
 
     def _draw_crop(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """Area uniform in [crop_scale, 1], log aspect in [3/4, 4/3]; the whole picture if none fits."""

@@ -50,9 +50,9 @@ def text(config: WorldConfig, split: str, index: int) -> str:
 
 
 def dialogues(scene: Scene, number: int) -> tuple[str, ...]:
-    """So many texts of one to three questions about a scene, each with its answer: "is there a fish? yes."
+    """So many texts of one to three questions about a scene, each with its answer.
 
-    Half of them are a single question.
+    They read "is there a fish? yes. what is the background? sand."; half of them are a single question.
     """
     rng = np.random.default_rng([scene.seed, 6])
     asked = [f"{question.text} {question.answer}." for question in questions(scene)]

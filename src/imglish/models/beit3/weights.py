@@ -75,6 +75,23 @@ RETRIEVAL_MAP = WeightMap(
     )
 )
 CAPTIONING_MAP = WeightMap((*_PREFIXED, Rule("mlm_head.{part}", "text_head.{part}")))
+NLVR2_MAP = WeightMap(
+    (
+        *_PREFIXED,
+        Rule("head.norm1.{part}", "head.input_norm.{part}"),
+        Rule("head.dense1.{part}", "head.dense.{part}"),
+        Rule("head.norm2.{part}", "head.norm.{part}"),
+        Rule("head.dense2.{part}", "head.output.{part}"),
+    )
+)
+IMAGE_CLASSIFICATION_MAP = WeightMap(
+    (
+        *_PREFIXED,
+        Rule("fc_norm.{part}", "norm.{part}"),
+        Rule("head.{part}", "head.{part}"),
+    ),
+    dropped=WITHOUT_OUTPUT_NORM,
+)
 
 
 def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:

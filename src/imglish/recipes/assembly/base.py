@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from torch import Tensor
 
 from imglish.data.loader import BatchPlan, Dataset, Loaded, evaluation_batches
-from imglish.errors import ConfigError
+from imglish.data.pictures import read_picture
+from imglish.data.transforms.image import ImageTransform
+from imglish.errors import ConfigError, DataFormatError
 from imglish.tasks.base import Task
 
 B = TypeVar("B")
+R = TypeVar("R")
+log = logging.getLogger(__name__)
+
+
+class HasPicture(Protocol):
+    """A record of a picture."""
+
+    @property
+    def path(self) -> Path:
+        """The picture."""
+        ...
+
+
+P = TypeVar("P", bound=HasPicture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +94,29 @@ class Assembly(Generic[B]):
         assert self.evaluation_plan is not None
         plan = self.evaluation_plan
         return (plan.batch(step) for step in range(self.num_evaluation_batches))
+
+
+def first(records: Sequence[R], count: int) -> Sequence[R]:
+    """The first ``count`` records; all where it is 0."""
+    return records[:count] if count else records
+
+
+def readable(records: Sequence[P], transform: ImageTransform, where: str) -> tuple[list[P], list[Tensor]]:
+    """The records whose pictures decode, with their pictures uint8 (3, *size); the log counts the others.
+
+    Args:
+        records: What has a ``path``.
+        transform: Of the pictures; it must not draw anything.
+        where: What is read, for the log.
+    """
+    kept, pictures, damaged = [], [], []
+    rng = np.random.default_rng(0)
+    for record in records:
+        try:
+            pictures.append(transform(read_picture(record.path), rng))
+            kept.append(record)
+        except DataFormatError as error:
+            damaged.append(str(error))
+    if damaged:
+        log.warning("%d pictures of %s are left out; the first: %s", len(damaged), where, damaged[0])
+    return kept, pictures

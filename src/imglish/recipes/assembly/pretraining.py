@@ -30,7 +30,7 @@ from imglish.models.vqkd.model import Vqkd
 from imglish.models.vqkd.teachers import FeatureTeacher, TimmTeacher
 from imglish.ops.block_masking import BlockMasking
 from imglish.recipes import sources
-from imglish.recipes.assembly import Assembly, Shares
+from imglish.recipes.assembly.base import Assembly, Shares
 from imglish.recipes.config import (
     ContrastiveTask,
     MaskedDataModelingTask,
@@ -43,6 +43,7 @@ from imglish.tasks.masked_data_modeling import MaskedDataModelingTask as MaskedT
 from imglish.tasks.retrieval import RetrievalTask
 from imglish.tasks.visual_tokenizer import VisualTokenizerTask as TokenizerTask
 from imglish.text.tokenizer import TextTokenizer
+from imglish.train.checkpoint import load_strictly
 
 
 def assemble_contrastive(
@@ -196,7 +197,14 @@ def find_teacher(name: str, grid_size: tuple[int, int]) -> FeatureTeacher:
     """
     kind, _, rest = name.partition(":")
     if kind == "timm" and rest:
-        return TimmTeacher(timm.create_model(rest, pretrained=True), grid_size, projected="clip" in rest)
+        try:
+            model = timm.create_model(rest, pretrained=True)
+        except (RuntimeError, OSError) as error:
+            raise ConfigError(
+                f"task.teacher {name}: timm can not give it ({str(error).splitlines()[0]}); check the name, "
+                "and the network where its weights must be fetched"
+            ) from error
+        return TimmTeacher(model, grid_size, projected="clip" in rest)
     if kind != "run" or not rest:
         raise ConfigError(
             f"task.teacher is {name!r}; expected run:FOLDER of a contrastive run, or timm:MODEL"
@@ -206,7 +214,7 @@ def find_teacher(name: str, grid_size: tuple[int, int]) -> FeatureTeacher:
     if not isinstance(task, ContrastiveTask):
         raise ConfigError(f"task.teacher {name} is a run of {task.kind}; expected one of contrastive")
     model = Beit3ForRetrieval(task.model)
-    model.load_state_dict(folder.weights())
+    load_strictly(model, folder.weights(), where=str(folder.weights_path))
     return DualEncoderTeacher(model)
 
 
@@ -223,5 +231,5 @@ def load_visual_tokenizer(name: str) -> Vqkd:
             f"task.visual_tokenizer {name} is a run of {task.kind}; expected one of visual_tokenizer"
         )
     model = Vqkd(task.tokenizer)
-    model.load_state_dict(folder.weights())
+    load_strictly(model, folder.weights(), where=str(folder.weights_path))
     return model.eval()

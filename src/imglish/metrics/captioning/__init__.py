@@ -1,0 +1,1 @@
+"""Scores of captions against human ones, as COCO's caption evaluation reports them."""

@@ -1,0 +1,1 @@
+"""Joining the parts of each kind of run: data, model, loss and metric."""

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from imglish.models.beit3.config import Beit3Config
+from imglish.models.segmenters.semantic import SemanticSegmenter, beit3_segmenter
+from imglish.models.vit_adapter.config import ViTAdapterConfig
+from imglish.models.vit_adapter.model import ViTAdapter
+
+BEIT3 = Beit3Config(
+    image_size=(64, 64), patch_size=16, vocab_size=20, max_text_tokens=4, width=32, depth=2, num_heads=4,
+    feed_forward_width=64,
+)  # fmt: skip
+ADAPTER = ViTAdapterConfig(num_interactions=2, stem_width=4, num_heads=4, num_points=2)
+
+
+def segmenter(norm: type[nn.Module] = nn.BatchNorm2d) -> SemanticSegmenter:
+    torch.manual_seed(0)
+    return beit3_segmenter(BEIT3, ADAPTER, num_classes=5, neck_width=8, head_width=7, norm=norm).eval()
+
+
+def pictures(height: int, width: int) -> Tensor:
+    return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96), (50, 70), (30, 129)])
+def test_logits_stand_at_stride_4_for_pictures_of_any_size(size: tuple[int, int]) -> None:
+    logits = segmenter()(pictures(*size))
+    assert logits.shape == (2, 5, math.ceil(size[0] / 4), math.ceil(size[1] / 4))
+    assert logits.isfinite().all() and logits.std() > 0
+
+
+def test_the_head_reads_the_backbones_maps() -> None:
+    model = segmenter()
+    pyramid = model.backbone(pictures(64, 96))
+    assert torch.equal(model(pictures(64, 96)), model.head(pyramid))
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_what_changes_in_the_picture_changes_the_logits_around_its_place(tall: bool) -> None:
+    """Also where rows and columns differ in number."""
+    model, images = segmenter(), pictures(128, 64) if tall else pictures(64, 128)
+    changed = images.clone()
+    row, column = (96, 40) if tall else (40, 96)
+    changed[:, :, row : row + 8, column : column + 8] *= -1
+    with torch.no_grad():
+        difference = (model(changed) - model(images)).abs().sum(dim=1)
+    # The ViT's attention looks everywhere, all else at its neighbours: the far end changes, but far less.
+    far, near = (
+        (difference[:, :12], difference[:, 16:]) if tall else (difference[:, :, :12], difference[:, :, 16:])
+    )
+    assert near.mean() > 8 * far.mean()
+
+
+def test_the_encoder_has_no_output_norm_even_if_its_settings_ask_for_one() -> None:
+    assert BEIT3.output_norm
+    adapter = segmenter().backbone
+    assert isinstance(adapter, ViTAdapter)
+    assert adapter.backbone.encoder.norm is None
+
+
+def test_all_norms_over_batches_are_of_the_kind_asked_for() -> None:
+    alone, many = segmenter(), segmenter(nn.SyncBatchNorm)
+    count = sum(isinstance(m, nn.BatchNorm2d) for m in alone.modules())
+    assert count == sum(isinstance(m, nn.SyncBatchNorm) for m in many.modules()) > 10
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in many.modules())
+    assert alone.state_dict().keys() == many.state_dict().keys()
+
+
+def test_all_that_reads_pictures_learns_in_training() -> None:
+    model = segmenter().train()
+    logits = model(pictures(64, 96))
+    (logits * torch.randn(logits.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
+    still = {name for name, p in model.named_parameters() if p.grad is None}
+    assert still and all("text" in name or name.endswith("mask_token") for name in still)
