@@ -163,11 +163,12 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
             train = replace(config.train, num_workers=0, log_every=max(1, steps // 40), tensorboard=False)
             train = replace(train, evaluate_every=0, save_every=max(20, steps // 3))
             data, task, optimizer = config.data, config.task, config.optimizer
+            # Terse texts and questions pay off in the long run only; full captions are learned sooner.
+            if isinstance(data, WorldStreamData):
+                data = replace(data, alt_texts=False, questions=False)
             # In so short a time smaller batches, and so more steps, learn more.
             if isinstance(task, ContrastiveTask):
                 task = replace(task, batch_size=64)
-                # Terse texts pay off in the long run only; full captions are learned sooner.
-                data = replace(data, alt_texts=False) if isinstance(data, WorldStreamData) else data
             if isinstance(task, MaskedDataModelingTask):
                 task, optimizer = replace(task, num_pairs=32), replace(optimizer, lr=2e-3)
             return replace(config, train=train, data=data, task=task, optimizer=optimizer)
@@ -180,7 +181,7 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
             title="contrastive teacher",
             purpose="A dual encoder learns which caption belongs to which picture: the World's CLIP.",
             half="nothing",
-            weight=2.0,
+            weight=0.9,
             overhead=6,
             config=pretraining(lambda steps: world_contrastive(num_steps=steps)),
         ),
@@ -189,7 +190,7 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
             title="visual tokenizer",
             purpose="VQ-KD turns pictures into discrete tokens that rebuild the teacher's features.",
             half="nothing",
-            weight=0.6,
+            weight=0.45,
             overhead=4,
             config=pretraining(lambda steps: world_visual_tokenizer(runs=out, num_steps=steps)),
         ),
@@ -198,19 +199,19 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
             title="masked data modelling",
             purpose="One model predicts hidden visual tokens and hidden words of pictures, texts and pairs.",
             half="nothing",
-            weight=1.2,
+            weight=1.3,
             overhead=6,
             config=pretraining(lambda steps: world_masked_data_modeling(runs=out, num_steps=steps)),
         ),
     ]
     tasks = (
         ("vqa", "questions", 1.6, 8, vqa_demo, "Fusion encoder: answers to questions about a picture."),
-        ("retrieval", "retrieval", 0.8, 8, retrieval_demo, "Dual encoder: captions for pictures and back."),
-        ("captioning", "captions", 1.0, 10, captioning_demo, "Generator: captions, word by word."),
+        ("retrieval", "retrieval", 1.1, 8, retrieval_demo, "Dual encoder: captions for pictures and back."),
+        ("captioning", "captions", 1.6, 10, captioning_demo, "Generator: captions, word by word."),
         (
             "segmentation",
             "segmentation",
-            1.2,
+            0.7,
             7,
             semantic_segmentation_demo,
             "ViT-Adapter and Semantic FPN: a class for every pixel.",

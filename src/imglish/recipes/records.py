@@ -22,6 +22,7 @@ from imglish.data.formats.table import (
 from imglish.data.formats.visual_genome import read_visual_genome
 from imglish.data.formats.vqa import VqaRecord, read_vqa
 from imglish.data.world.files import KARPATHY_SPLITS, PICTURE_NAME, WorldFiles, read_world
+from imglish.data.world.scene import SHAPES
 from imglish.errors import ConfigError
 from imglish.recipes.config import (
     ClassFolderData,
@@ -96,7 +97,9 @@ def labelled(data: DataConfig, split: str, classes: tuple[str, ...] | None = Non
     """
     match data:
         case FolderData():
-            return read_image_folder(read_world(data.root).class_folders(_WORLD_SPLITS[split]), classes)
+            # A small World need not have every shape, so its classes are not those of its folders.
+            folders = read_world(data.root).class_folders(_WORLD_SPLITS[split])
+            return read_image_folder(folders, tuple(sorted(SHAPES)))
         case TableData():
             return as_image_folder(read_label_table(_table(data, split), classes).strict(), classes or ())
         case ClassFolderData():
