@@ -1,1 +1,1 @@
-"""Weights: the embedded World model, local files and their loading."""
+"""Weights: official files and the embedded World model, their download, conversion and loading."""

@@ -1,0 +1,59 @@
+"""``imglish convert``: weights under other names, as safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Convert:
+    """Rename the weights of BEiT-3, BEiT, BEiT v2 or a VQ-KD tokenizer, and write them as safetensors.
+
+    What the file holds is seen in its names and shapes. Numbers stay as they are, but for position tables of
+    another picture size.
+
+    Args:
+        source: An official name such as beit3_base_patch16_224, or a .pth or .safetensors file.
+        target: The .safetensors file to write.
+        to: The names it gets: of the official code, of imglish, or of timm (BEiT-3's vision side only).
+        image_size: Height and width of the pictures in pixels, to resample position tables for.
+        num_heads: Attention heads, where the width of the model is that of no released one.
+        overwrite: Replace a file that is there.
+    """
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
+    target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
+    to: Literal["official", "imglish", "timm-vision"]
+    image_size: tuple[int, int] | None = None
+    num_heads: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.target.suffix != ".safetensors":
+            raise ValueError(f"target must end in .safetensors; got {self.target}")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Convert one file."""
+    options = tyro.cli(Convert, args=arguments, prog="imglish convert")
+
+    from imglish.errors import CheckpointError
+    from imglish.hub.convert import convert
+    from imglish.hub.load import read_weights
+    from imglish.hub.state_file import write_state
+
+    if options.target.exists() and not options.overwrite:
+        raise CheckpointError(f"{options.target}: is there already; add --overwrite to replace it")
+    weights = read_weights(options.source, options.image_size, num_heads=options.num_heads)
+    tensors = convert(weights, options.to)
+    write_state(tensors, weights.hints(), options.target)
+    millions = sum(tensor.numel() for tensor in tensors.values()) / 1e6
+    print(f"{options.target}: {weights.kind}, {len(tensors)} tensors, {millions:.1f}M numbers")
+    if weights.dropped:
+        more = f" and {len(weights.dropped) - 3} more" if len(weights.dropped) > 3 else ""
+        print(f"left out on purpose: {', '.join(weights.dropped[:3])}{more}")

@@ -1,0 +1,14 @@
+"""Every official file that `load_model` knows by name."""
+
+from __future__ import annotations
+
+from imglish.hub.manifest_beit import BEIT_FILES, TIMM_FILES
+from imglish.hub.manifest_beit3 import BEIT3_FILES, TEXT_TOKENIZER
+from imglish.hub.official_file import OfficialFile
+
+OFFICIAL_FILES: tuple[OfficialFile, ...] = (*BEIT3_FILES, *BEIT_FILES, *TIMM_FILES, TEXT_TOKENIZER)
+
+
+def find(name: str) -> OfficialFile | None:
+    """The file of that name, or None."""
+    return next((file for file in OFFICIAL_FILES if file.name == name), None)

@@ -1,0 +1,77 @@
+"""What is known of one officially released file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from imglish.models.beit3.config import Beit3Config
+from imglish.models.vit.config import ViTConfig
+from imglish.models.vqkd.config import VqkdConfig
+
+Config = Beit3Config | ViTConfig | VqkdConfig
+
+# What a file's model does; together with its config it decides the weight map.
+Kind = Literal[
+    "masked_data_modeling",
+    "retrieval",
+    "vqa",
+    "nlvr2",
+    "image_classification",
+    "captioning",
+    "backbone",
+    "visual_tokenizer",
+    "text_tokenizer",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A published result.
+
+    Args:
+        metric: What was measured, as the document's column says.
+        value: In the document's own unit; shares are percentages.
+    """
+
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OfficialFile:
+    """One file that its authors released.
+
+    What no document says is None; nothing here is guessed.
+
+    Args:
+        name: What `load_model` calls it.
+        url: Where it lies.
+        kind: What its model does, which also chooses the weight map.
+        description: In words: how it was trained.
+        layout: Whose names its tensors have.
+        config: Sizes of its model; None for a text tokenizer.
+        num_labels: Answers, classes or visual tokens that its head tells apart.
+        parameters: Published number of parameters in millions.
+        trained_from: Name of the checkpoint that fine-tuning began with.
+        scores: Published results.
+        licence: Under which it was released.
+        size: Bytes.
+        sha256: Hexadecimal digest of the file.
+        dropped: Regular expressions of official names that are left out on purpose.
+    """
+
+    name: str
+    url: str
+    kind: Kind
+    description: str
+    layout: Literal["official", "timm-vision"] = "official"
+    config: Config | None = None
+    num_labels: int | None = None
+    parameters: float | None = None
+    trained_from: str | None = None
+    scores: tuple[Score, ...] = ()
+    licence: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    dropped: tuple[str, ...] = ()

@@ -1,0 +1,238 @@
+"""The config of a model, read from the shapes of its weights (our names)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from imglish.errors import CheckpointError
+from imglish.models.beit3.config import Beit3Config
+from imglish.models.beit3.embeddings import POSITION_OFFSET
+from imglish.models.vit.config import RelativePositions, ViTConfig
+from imglish.models.vit.model import Pooling
+from imglish.models.vqkd.config import VqkdConfig
+
+log = logging.getLogger(__name__)
+
+State = Mapping[str, Tensor]
+
+# Widths of published models and their heads; every other released size has heads of 64 features, too.
+_PUBLISHED_HEADS = {768: 12, 1024: 16, 1408: 16}
+_HEAD_WIDTH = 64
+_NUM_PREFIX_ROWS = POSITION_OFFSET + 1
+_NUM_CLASS_OFFSETS = 3  # rows of a table of relative positions that concern the class token
+
+
+class Hints(NamedTuple):
+    """What shapes cannot tell; None where nobody says.
+
+    Args:
+        num_heads: Attention heads.
+        image_size: (height, width) of the pictures that the position tables were made for.
+        pooling: How a BEiT reads its class.
+        decoder_heads: Attention heads of a visual tokenizer's decoder.
+    """
+
+    num_heads: int | None = None
+    image_size: tuple[int, int] | None = None
+    pooling: Pooling | None = None
+    decoder_heads: int | None = None
+
+
+def hints_of(config: Beit3Config | ViTConfig | VqkdConfig, pooling: Pooling | None = None) -> Hints:
+    """What a reader of the weights cannot see in their shapes."""
+    match config:
+        case VqkdConfig(encoder=encoder, decoder_heads=decoder_heads):
+            return Hints(encoder.num_heads, encoder.image_size, None, decoder_heads)
+        case _:
+            return Hints(config.num_heads, config.image_size, pooling)
+
+
+def beit3_config(state: State, hints: Hints, asked: tuple[int, int] | None, where: str) -> Beit3Config:
+    """Sizes of a `Beit3Encoder`.
+
+    Args:
+        state: Its state dict; the text side may be missing.
+        hints: What is known besides.
+        asked: (height, width) that the model shall take; decides where the grid is not square.
+        where: The file, for messages.
+
+    Raises:
+        CheckpointError: A tensor that tells a size is missing, or a size stays open.
+    """
+    stem, patch_size = _stem(state, "vision_embedding.", where)
+    positions = _tensor(state, "vision_embedding.positions.weight", where, num_dims=2)
+    num_rows, width = positions.shape
+    split = "blocks.0.attention.query.vision.weight" in state
+    text = state.get("text_embedding.positions.weight")
+    words = state.get("text_embedding.words.weight")
+    defaults = Beit3Config()
+    return Beit3Config(
+        image_size=_image_size(num_rows - _NUM_PREFIX_ROWS, patch_size, hints, asked, where),
+        patch_size=patch_size,
+        stem=stem,
+        vocab_size=defaults.vocab_size if words is None else len(words),
+        max_text_tokens=defaults.max_text_tokens if text is None else len(text) - POSITION_OFFSET,
+        width=width,
+        depth=_depth(state, "blocks."),
+        num_heads=hints.num_heads or _num_heads(width, where),
+        feed_forward_width=len(_tensor(state, "blocks.0.feed_forward.vision.fc1.weight", where, num_dims=2)),
+        split_attention=split,
+        sub_norm=any(name.startswith("blocks.0.attention.inner_norm.") for name in state),
+        num_fusion_layers=sum(name.endswith("feed_forward.fusion.fc1.weight") for name in state),
+        output_norm=any(name.startswith("norm.") for name in state),
+    )
+
+
+def vit_config(state: State, hints: Hints, asked: tuple[int, int] | None, where: str) -> ViTConfig:
+    """Sizes of a `ViT`; arguments and errors as of `beit3_config`."""
+    stem, patch_size = _stem(state, "", where)
+    width = _tensor(state, "class_token", where, num_dims=3).shape[-1]
+    table, relative = _relative_table(state)
+    positions = state.get("positions")
+    num_heads = hints.num_heads or (_num_heads(width, where) if table is None else table.shape[1])
+    if positions is not None:
+        image_size = _image_size(positions.shape[1] - 1, patch_size, hints, asked, where)
+    elif table is not None:
+        image_size = _image_size_of_offsets(len(table), patch_size, hints, asked, where)
+    else:
+        raise CheckpointError(f"{where}: no position table; expected positions or relative positions")
+    hidden = len(_tensor(state, "blocks.0.feed_forward.fc1.weight", where, num_dims=2))
+    first = "patches.proj.weight" if stem == "linear" else "patches.proj.0.weight"
+    return ViTConfig(
+        image_size=image_size,
+        patch_size=patch_size,
+        in_channels=_tensor(state, first, where, num_dims=4).shape[1],
+        stem=stem,
+        width=width,
+        depth=_depth(state, "blocks."),
+        num_heads=num_heads,
+        mlp_ratio=hidden / width,
+        absolute_positions=positions is not None,
+        relative_positions=relative,
+        layer_scale=0.1 if "blocks.0.scale1" in state else 0.0,  # its start; the weights say where it went
+    )
+
+
+def vqkd_config(state: State, hints: Hints, asked: tuple[int, int] | None, where: str) -> VqkdConfig:
+    """Sizes of a `Vqkd`; arguments and errors as of `beit3_config`."""
+    encoder = {name.removeprefix("encoder."): w for name, w in state.items() if name.startswith("encoder.")}
+    width = _tensor(state, "decoder.class_token", where, num_dims=3).shape[-1]
+    codebook = _tensor(state, "quantizer.codebook", where, num_dims=2)
+    hidden = len(_tensor(state, "decoder.blocks.0.feed_forward.fc1.weight", where, num_dims=2))
+    return VqkdConfig(
+        encoder=vit_config(encoder, hints, asked, where),
+        decoder_width=width,
+        decoder_depth=_depth(state, "decoder.blocks."),
+        decoder_heads=hints.decoder_heads or _num_heads(width, where),
+        decoder_mlp_ratio=hidden / width,
+        codebook_size=codebook.shape[0],
+        codebook_dim=codebook.shape[1],
+        teacher_dim=len(_tensor(state, "to_teacher.2.weight", where, num_dims=2)),
+    )
+
+
+def _tensor(state: State, name: str, where: str, *, num_dims: int) -> Tensor:
+    """A tensor that tells sizes."""
+    if name not in state:
+        raise CheckpointError(
+            f"{where}: {name} is missing, which tells a size of the model; get the file anew"
+        )
+    if state[name].dim() != num_dims:
+        raise CheckpointError(
+            f"{where}: {name} has shape {tuple(state[name].shape)}, expected {num_dims} dimensions; "
+            "get the file anew"
+        )
+    return state[name]
+
+
+def _depth(state: State, prefix: str) -> int:
+    found = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in state)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def _stem(state: State, prefix: str, where: str) -> tuple[Literal["linear", "convolutional"], int]:
+    """Kind of patch embedding, and side of a patch in pixels."""
+    if f"{prefix}patches.proj.weight" in state:
+        shape = state[f"{prefix}patches.proj.weight"].shape
+        if len(shape) != 4 or shape[2] != shape[3]:
+            raise CheckpointError(f"{where}: patches of shape {tuple(shape[2:])}; expected square ones")
+        return "linear", shape[3]
+    convolutions = _convolutions(state, f"{prefix}patches.proj.")
+    if not convolutions:
+        raise CheckpointError(f"{where}: {prefix}patches.proj.weight is missing; get the file anew")
+    return "convolutional", 2 ** sum(w.shape[-1] == 3 for w in convolutions)
+
+
+def _convolutions(state: State, prefix: str) -> list[Tensor]:
+    return [w for name, w in state.items() if name.startswith(prefix) and w.dim() == 4]
+
+
+def _relative_table(state: State) -> tuple[Tensor | None, RelativePositions]:
+    if "relative_positions.table" in state:
+        return state["relative_positions.table"], "shared"
+    if "blocks.0.attention.relative_positions.table" in state:
+        return state["blocks.0.attention.relative_positions.table"], "per_block"
+    return None, "none"
+
+
+def _num_heads(width: int, where: str) -> int:
+    if width in _PUBLISHED_HEADS:
+        return _PUBLISHED_HEADS[width]
+    if width % _HEAD_WIDTH:
+        raise CheckpointError(
+            f"{where}: the number of attention heads is not to be seen in weights of width {width}, which is "
+            f"no multiple of {_HEAD_WIDTH}; pass num_heads"
+        )
+    log.warning(
+        "%s: %d attention heads assumed (%d features each, as in the released models); weights do not say it",
+        where,
+        width // _HEAD_WIDTH,
+        _HEAD_WIDTH,
+    )
+    return width // _HEAD_WIDTH
+
+
+def _image_size(
+    num_patches: int, patch_size: int, hints: Hints, asked: tuple[int, int] | None, where: str
+) -> tuple[int, int]:
+    """The pictures' (height, width) that gives so many patches: as told, else square, else as asked."""
+    side = math.isqrt(max(num_patches, 0))
+    square = (side * patch_size, side * patch_size)
+    for size in _candidates(hints, square, asked):
+        if size[0] // patch_size * (size[1] // patch_size) == num_patches:
+            return size
+    raise _unclear(f"{num_patches} patches", where)
+
+
+def _image_size_of_offsets(
+    num_rows: int, patch_size: int, hints: Hints, asked: tuple[int, int] | None, where: str
+) -> tuple[int, int]:
+    """The same from a table of relative positions, which has (2 rows - 1) x (2 columns - 1) offsets."""
+    offsets = num_rows - _NUM_CLASS_OFFSETS
+    side = (math.isqrt(max(offsets, 0)) + 1) // 2 * patch_size
+    for size in _candidates(hints, (side, side), asked):
+        rows, columns = size[0] // patch_size, size[1] // patch_size
+        if (2 * rows - 1) * (2 * columns - 1) == offsets:
+            return size
+    raise _unclear(f"{offsets} offsets between patches", where)
+
+
+def _candidates(
+    hints: Hints, square: tuple[int, int], asked: tuple[int, int] | None
+) -> Iterable[tuple[int, int]]:
+    if hints.image_size is not None:
+        return (hints.image_size,)
+    return (square,) if asked is None else (square, asked)
+
+
+def _unclear(what: str, where: str) -> CheckpointError:
+    return CheckpointError(
+        f"{where}: {what} are neither a square grid nor the one expected; "
+        "pass the image_size (height, width) they were made for"
+    )

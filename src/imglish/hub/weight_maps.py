@@ -1,0 +1,134 @@
+"""Which model a state dict is of, by its names alone, and the weight map that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal, NamedTuple
+
+from imglish.errors import CheckpointError
+from imglish.hub.official_file import Kind
+from imglish.models.beit3 import weights as beit3
+from imglish.models.vit.model import Pooling
+from imglish.models.vit.weights import INDEX, classification_map, vit_rules
+from imglish.models.weight_map import WeightMap
+
+Layout = Literal["official", "imglish", "timm-vision"]
+Family = Literal["beit3", "vit", "vqkd"]
+
+# What BEiT's pretraining adds to the ViT that is kept: hidden patches, and the head over visual tokens.
+BACKBONE_DROPPED = (INDEX, r"mask_token", r"lm_head\..*", r"cls_pt_layers\..*")
+
+# A name that only one kind of head has, in the official layout and in ours. The first that is there decides.
+_OFFICIAL_HEADS: tuple[tuple[str, Kind], ...] = (
+    ("mim_head.weight", "masked_data_modeling"),
+    ("language_head.weight", "retrieval"),
+    ("pooler.dense.weight", "vqa"),
+    ("head.dense1.weight", "nlvr2"),
+    ("fc_norm.weight", "image_classification"),
+    ("mlm_head.weight", "captioning"),
+)
+_OUR_HEADS: tuple[tuple[str, Kind], ...] = (
+    ("image_head.weight", "masked_data_modeling"),
+    ("vision_head.weight", "retrieval"),
+    ("pooler.dense.weight", "vqa"),
+    ("head.input_norm.weight", "nlvr2"),
+    ("head.weight", "image_classification"),
+    ("text_head.weight", "captioning"),
+)
+# Pretraining has captioning's head, and retrieval's text head has the name of ours: no contradiction.
+_SHARED_HEADS = ("captioning",)
+
+
+class Recognised(NamedTuple):
+    """Whose names a state dict has, and of which model."""
+
+    family: Family
+    layout: Layout
+    kind: Kind
+
+
+def recognise(names: Collection[str], where: str) -> Recognised:
+    """Tell a state dict by its names.
+
+    Args:
+        names: Its names.
+        where: The file, for the message.
+
+    Raises:
+        CheckpointError: It is of no model known here, or of two at once.
+    """
+    has = set(names)
+    if "quantize.embedding.weight" in has:
+        return Recognised("vqkd", "official", "visual_tokenizer")
+    if "quantizer.codebook" in has:
+        return Recognised("vqkd", "imglish", "visual_tokenizer")
+    if "beit3.vision_embed.cls_token" in has:
+        heads = {name for name in has if not name.startswith("beit3.")}
+        return Recognised("beit3", "official", _kind(heads, _OFFICIAL_HEADS, where))
+    if "vision_embed.cls_token" in has:
+        return Recognised("beit3", "official", "backbone")
+    if "encoder.vision_embedding.class_token" in has:
+        heads = {name for name in has if not name.startswith("encoder.")}
+        return Recognised("beit3", "imglish", _kind(heads, _OUR_HEADS, where))
+    if "vision_embedding.class_token" in has:
+        return Recognised("beit3", "imglish", "backbone")
+    if {"blocks.0.attn.norm.weight", "blocks.0.mlp.norm.weight", "blocks.0.attn.qkv.weight"} <= has:
+        kind: Kind = "image_classification" if "head.weight" in has else "backbone"
+        return Recognised("beit3", "timm-vision", kind)
+    if "blocks.0.attn.q_bias" in has:
+        kind = "image_classification" if "head.weight" in has else "backbone"
+        return Recognised("vit", "official", kind)
+    if "vit.blocks.0.attention.query_bias" in has:
+        return Recognised("vit", "imglish", "image_classification")
+    if "blocks.0.attention.query_bias" in has:
+        return Recognised("vit", "imglish", "backbone")
+    some = ", ".join(sorted(has)[:3])
+    raise CheckpointError(
+        f"{where}: weights of no model known here (its {len(has)} names begin with {some}); expected BEiT-3, "
+        "BEiT, BEiT v2 or a VQ-KD tokenizer; give one of those, or a run folder"
+    )
+
+
+def _kind(heads: set[str], known: tuple[tuple[str, Kind], ...], where: str) -> Kind:
+    """The kind of a BEiT-3 by the names of its heads."""
+    kinds = [kind for name, kind in known if name in heads]
+    certain = [kind for kind in kinds if kind not in _SHARED_HEADS] or kinds
+    if len(certain) > 1:
+        raise CheckpointError(
+            f"{where}: heads of {' and '.join(certain)} in one file; expected those of one model; "
+            "keep the tensors of one of them"
+        )
+    if certain:
+        return certain[0]
+    if heads:
+        raise CheckpointError(
+            f"{where}: a BEiT-3 with an unknown head ({', '.join(sorted(heads)[:3])}); expected one of "
+            f"{', '.join(kind for _, kind in known)}; remove the head's tensors to load the encoder alone"
+        )
+    return "backbone"
+
+
+def beit3_map(kind: Kind) -> WeightMap:
+    """Names of a BEiT-3 of that kind."""
+    match kind:
+        case "masked_data_modeling":
+            return beit3.PRETRAINING_MAP
+        case "retrieval":
+            return beit3.RETRIEVAL_MAP
+        case "vqa":
+            return beit3.VQA_MAP
+        case "nlvr2":
+            return beit3.NLVR2_MAP
+        case "image_classification":
+            return beit3.IMAGE_CLASSIFICATION_MAP
+        case "captioning":
+            return beit3.CAPTIONING_MAP
+        case _:
+            return beit3.ENCODER_MAP
+
+
+def vit_map(kind: Kind, pooling: Pooling) -> WeightMap:
+    """Names of a BEiT: fine-tuned to classify, or pretrained and kept as a ViT alone."""
+    if kind == "image_classification":
+        return classification_map(pooling)
+    return WeightMap(vit_rules("", "", norm="norm"), dropped=BACKBONE_DROPPED)

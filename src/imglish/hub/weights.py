@@ -1,0 +1,212 @@
+"""The weights of a model under our names, the model itself, and other picture sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+
+from imglish.errors import CheckpointError
+from imglish.hub.official_file import Config, Kind
+from imglish.hub.sizes import Hints, hints_of
+from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
+from imglish.models.beit3.config import Beit3Config
+from imglish.models.beit3.encoder import Beit3Encoder
+from imglish.models.beit3.heads import (
+    Beit3ForCaptioning,
+    Beit3ForMaskedDataModeling,
+    Beit3ForRetrieval,
+    Beit3ForVqa,
+)
+from imglish.models.beit3.weights import resize_positions
+from imglish.models.vit.config import ViTConfig
+from imglish.models.vit.model import Pooling, ViT, ViTForClassification
+from imglish.models.vit.positions import RelativePositionBias, relative_position_index, resample_positions
+from imglish.models.vqkd.config import VqkdConfig
+from imglish.models.vqkd.model import Vqkd
+
+State = Mapping[str, Tensor]
+Size = tuple[int, int]
+
+_LABEL_TENSORS: dict[Kind, str] = {
+    "masked_data_modeling": "image_head.bias",
+    "vqa": "head.output.bias",
+    "image_classification": "head.bias",
+    "visual_tokenizer": "quantizer.codebook",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """The weights of a model under our names.
+
+    Args:
+        kind: What the model does.
+        config: Its sizes.
+        state: Its state dict, numbers and types as they were in the file.
+        where: The file it came from, for messages.
+        pooling: How a BEiT reads its class.
+        vision_only: True where the file holds a BEiT-3's vision side alone.
+        dropped: Names of the file that were left out on purpose.
+    """
+
+    kind: Kind
+    config: Config
+    state: dict[str, Tensor]
+    where: str
+    pooling: Pooling = "mean"
+    vision_only: bool = False
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def label_tensor(self) -> str | None:
+        """Name of the tensor whose length is the number of labels; None where the kind's head fixes it."""
+        return _LABEL_TENSORS.get(self.kind)
+
+    @property
+    def num_labels(self) -> int:
+        """Answers, classes or visual tokens that the head tells apart; 0 where it has none."""
+        if self.label_tensor is None:
+            return 2 if self.kind == "nlvr2" else 0
+        return len(self.state[self.label_tensor])
+
+    def hints(self) -> Hints:
+        """What a later reader cannot see in the shapes."""
+        return hints_of(self.config, self.pooling if isinstance(self.config, ViTConfig) else None)
+
+
+def empty_model(weights: Weights) -> nn.Module:
+    """The model that the weights are of, on the meta device: names and shapes without numbers."""
+    with torch.device("meta"):
+        match weights.config:
+            case Beit3Config() as config:
+                model = _beit3(weights.kind, config, weights.num_labels)
+            case ViTConfig() as vit:
+                classifies = weights.kind == "image_classification"
+                model = (
+                    ViTForClassification(vit, weights.num_labels, pooling=weights.pooling)
+                    if classifies
+                    else ViT(vit)
+                )
+            case VqkdConfig() as tokenizer:
+                model = Vqkd(tokenizer)
+            case _:
+                assert_never(weights.config)
+    if weights.vision_only:
+        _take_out_text(model)
+    return model
+
+
+def _beit3(kind: Kind, config: Beit3Config, num_labels: int) -> nn.Module:
+    match kind:
+        case "masked_data_modeling":
+            return Beit3ForMaskedDataModeling(config, codebook_size=num_labels)
+        case "retrieval":
+            return Beit3ForRetrieval(config)
+        case "vqa":
+            return Beit3ForVqa(config, num_answers=num_labels)
+        case "nlvr2":
+            return Beit3ForNlvr2(config)
+        case "image_classification":
+            return Beit3ForImageClassification(config, num_classes=num_labels)
+        case "captioning":
+            return Beit3ForCaptioning(config)
+        case _:
+            return Beit3Encoder(config)
+
+
+class _NoText(nn.Module):
+    """Stands where text experts would be in a model of the vision side alone."""
+
+    def forward(self, *_: Tensor) -> Tensor:
+        raise CheckpointError(
+            "these weights hold BEiT-3's vision side only, so no text can be read; load an official file"
+        )
+
+
+def _take_out_text(model: nn.Module) -> None:
+    """Leave a BEiT-3 its vision side: texts and hidden patches then fail, not meet random weights."""
+    for name, module in list(model.named_modules()):
+        if name.rpartition(".")[2] in ("text", "text_embedding"):
+            model.set_submodule(name, _NoText())
+        elif isinstance(module, Beit3Encoder):
+            module.vision_embedding.register_parameter("mask_token", None)
+
+
+def fill(weights: Weights, device: torch.device | str = "cpu") -> nn.Module:
+    """The model with its weights in float32, in evaluation mode.
+
+    Args:
+        weights: Checked, as `to_imglish` gives them; what is float32 already is used as it lies in memory.
+        device: Where the model is put.
+    """
+    model = empty_model(weights)
+    numbers = {name: w.float() if w.is_floating_point() else w for name, w in weights.state.items()}
+    model.load_state_dict(numbers, assign=True)
+    for module in model.modules():
+        if isinstance(module, ViT):
+            _fill_indices(module)
+    return model.to(device).eval()
+
+
+def _fill_indices(vit: ViT) -> None:
+    """Make the indices of relative positions, which follow from the grid and are no weights."""
+    for module in vit.modules():
+        if isinstance(module, RelativePositionBias):
+            module.index = relative_position_index(vit.config.grid_size)
+
+
+def resize(weights: Weights, image_size: Size) -> Weights:
+    """Resample the position tables to another picture size.
+
+    Args:
+        weights: Of any kind.
+        image_size: (height, width) in pixels.
+
+    Raises:
+        CheckpointError: The size does not divide into patches, or the positions are relative to each other,
+            which belong to one grid.
+    """
+    config, state = weights.config, dict(weights.state)
+    if min(image_size) < 1:
+        raise CheckpointError(f"{weights.where}: image_size {image_size}; expected (height, width) in pixels")
+    try:
+        match config:
+            case Beit3Config():
+                bigger: Config = replace(config, image_size=image_size)
+                name = next(name for name in state if name.endswith("vision_embedding.positions.weight"))
+                grid = (image_size[0] // config.patch_size, image_size[1] // config.patch_size)
+                state[name] = resize_positions(state[name], config.grid_size, grid)
+            case ViTConfig():
+                bigger = _resize_vit(state, config, image_size, weights)
+            case VqkdConfig(encoder=encoder):
+                small = config.decoder
+                bigger = replace(config, encoder=_resize_vit(state, encoder, image_size, weights, "encoder."))
+                _resize_vit(state, small, bigger.decoder.image_size, weights, "decoder.")
+            case _:
+                assert_never(config)
+    except ValueError as error:  # of the config
+        raise CheckpointError(f"{weights.where}: {error}; give another image_size") from error
+    return replace(weights, config=bigger, state=state)
+
+
+def _resize_vit(
+    state: dict[str, Tensor], config: ViTConfig, image_size: Size, weights: Weights, prefix: str = ""
+) -> ViTConfig:
+    """Resample the absolute positions in ``state``; returns the new config."""
+    bigger = replace(config, image_size=image_size)
+    if bigger.grid_size == config.grid_size:
+        return bigger
+    if config.relative_positions != "none":
+        raise CheckpointError(
+            f"{weights.where}: its relative positions belong to pictures of {config.image_size}, asked for "
+            f"{image_size}; leave image_size out, or take the file released for that size"
+        )
+    for name in (f"{prefix}positions", f"{prefix}vit.positions"):
+        if name in state:
+            table = resample_positions(state[name].float(), config.grid_size, bigger.grid_size)
+            state[name] = table.to(state[name].dtype)
+    return bigger

@@ -1,0 +1,138 @@
+"""The manifest agrees with itself, with the models, and with the weight maps."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import torch
+
+from imglish.hub.convert import to_imglish
+from imglish.hub.manifest import OFFICIAL_FILES, find
+from imglish.hub.official_file import Config, OfficialFile
+from imglish.hub.weight_maps import beit3_map, vit_map
+from imglish.hub.weights import Weights, empty_model
+from imglish.models.beit3.config import Beit3Config
+from imglish.models.vit.config import ViTConfig
+from imglish.models.vqkd.config import VqkdConfig
+from imglish.models.vqkd.weights import VQKD_MAP
+from tests.hub.official_files import FULL_SIZE, shapes, without_numbers
+
+MODELS = [file for file in OFFICIAL_FILES if file.config is not None]
+PUBLISHED = [file for file in MODELS if file.parameters is not None]
+# One of each. The document counts a classifier's vision side alone; its model here has texts, too.
+COUNTED = {
+    f"{file.config} {file.kind} {file.parameters}": file
+    for file in PUBLISHED
+    if not (isinstance(file.config, Beit3Config) and file.kind == "image_classification")
+}.values()
+ROUNDING = 1.0  # the documents round to whole millions, once downwards
+
+
+def name_of(file: OfficialFile) -> str:
+    return file.name
+
+
+def test_names_and_addresses_are_unique() -> None:
+    assert len({file.name for file in OFFICIAL_FILES}) == len(OFFICIAL_FILES)
+    assert len({file.url for file in OFFICIAL_FILES}) == len(OFFICIAL_FILES)
+
+
+@pytest.mark.parametrize(
+    ("family", "count"),
+    [("beit3_", 29), ("beit_", 12), ("beitv2_", 12), ("vqkd_", 3), ("timm/beit3_", 8), ("beit3.spm", 1)],
+)
+def test_every_published_file_is_there(family: str, count: int) -> None:
+    assert sum(file.name.startswith(family) for file in OFFICIAL_FILES) == count
+
+
+@pytest.mark.parametrize("file", OFFICIAL_FILES, ids=name_of)
+def test_a_name_is_that_of_the_file_at_its_address(file: OfficialFile) -> None:
+    address = urlsplit(file.url)
+    assert address.scheme == "https" and address.netloc in ("github.com", "huggingface.co")
+    path = PurePosixPath(address.path)
+    if file.layout == "timm-vision":
+        assert address.path == f"/{file.name}/resolve/main/model.safetensors"
+    else:
+        assert path.name == file.name or path.stem.startswith(file.name)
+
+
+@pytest.mark.parametrize("file", MODELS, ids=name_of)
+def test_fine_tuning_began_with_a_file_of_the_manifest_and_of_the_same_size(file: OfficialFile) -> None:
+    if file.trained_from is None:
+        return
+    parent = find(file.trained_from)
+    assert parent is not None and parent.config is not None and file.config is not None
+    assert isinstance(file.config, Beit3Config | ViTConfig) and isinstance(parent.config, type(file.config))
+    assert (parent.config.width, parent.config.depth) == (file.config.width, file.config.depth)
+
+
+@pytest.mark.parametrize("file", COUNTED, ids=name_of)
+def test_the_config_gives_the_published_number_of_parameters(file: OfficialFile) -> None:
+    assert file.config is not None and file.parameters is not None
+    model = empty_model(_weights(file))
+    count = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert count == pytest.approx(file.parameters, abs=ROUNDING)
+
+
+def _weights(file: OfficialFile) -> Weights:
+    """Weights without numbers: the head's bias alone tells how many labels there are."""
+    heads = {
+        "masked_data_modeling": "image_head.bias",
+        "vqa": "head.output.bias",
+        "image_classification": "head.bias",
+    }
+    assert file.config is not None
+    state = {}
+    if file.kind in heads:
+        state[heads[file.kind]] = torch.empty(file.num_labels or 0, device="meta")
+    return Weights(kind=file.kind, config=file.config, state=state, where=file.name)
+
+
+@pytest.mark.parametrize("key_list", FULL_SIZE)
+def test_the_config_is_that_of_the_official_names_and_shapes(key_list: str) -> None:
+    file = find(FULL_SIZE[key_list])
+    assert file is not None and file.config is not None
+    weights = to_imglish(without_numbers(shapes(key_list)), where=key_list)
+    assert weights.kind == file.kind
+    assert file.num_labels in (None, weights.num_labels)
+    assert sizes(weights.config) == sizes(file.config)
+
+
+def sizes(config: Config) -> dict[str, Any]:
+    """What the shapes tell of a config; the head says whether there is an output norm."""
+    return {
+        name: getattr(config, name)
+        for name in config.__dataclass_fields__
+        if name not in ("output_norm", "layer_scale")
+    }
+
+
+@pytest.mark.parametrize("file", [file for file in MODELS if file.layout == "official"], ids=name_of)
+def test_what_is_left_out_is_what_the_weight_map_leaves_out(file: OfficialFile) -> None:
+    match file.config:
+        case Beit3Config():
+            dropped = beit3_map(file.kind).dropped
+        case ViTConfig():
+            dropped = vit_map(file.kind, "mean").dropped
+        case VqkdConfig():
+            dropped = VQKD_MAP.dropped
+        case None:
+            raise AssertionError("a model without sizes")
+    assert file.dropped == dropped
+
+
+def test_scores_are_those_of_the_documents() -> None:
+    scores = {(file.name, score.metric): score.value for file in OFFICIAL_FILES for score in file.scores}
+    assert scores["beit3_base_patch16_480_vqa", "VQAv2 test-dev"] == 77.65
+    assert scores["beit3_large_patch16_480_coco_captioning", "COCO captions CIDEr"] == 143.2
+    assert scores["beit3_large_patch16_384_coco_retrieval", "COCO image R@1"] == 63.4
+    assert scores["beit3_large_patch16_384_coco_retrieval", "COCO text R@1"] == 82.1
+    assert scores["beit3_base_patch16_224_nlvr2", "NLVR2 test-P"] == 84.4
+    assert scores["beitv2_large_patch16_224_pt1k_ft21kto1k", "ImageNet-1k top-1"] == 88.4
+
+
+def test_an_unknown_name_is_not_found() -> None:
+    assert find("beit3_huge") is None
