@@ -392,7 +392,7 @@ def broken(change: str) -> dict[str, Tensor]:
         ("two heads", "heads of retrieval and vqa in one file"),
         ("unknown head", r"a BEiT-3 with an unknown head \(novel.weight\)"),
         ("positions", "vision_embedding.positions.weight is missing"),
-        ("no size", "patches of shape"),
+        ("no size", r"patches.proj.weight has shape \(1,\), expected 4 dimensions"),
         ("flat", r"vision_embedding.positions.weight has shape \(7,\), expected 2 dimensions"),
         ("scalar", "damaged vqa weights"),
     ],

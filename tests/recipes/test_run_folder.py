@@ -15,7 +15,8 @@ from imglish.models.vit.config import ViTConfig
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.model import Vqkd
 from imglish.recipes.config import ContrastiveTask, RunConfig
-from imglish.recipes.run_folder import EMBEDDED, RunFolder, find_run, load_encoder
+from imglish.recipes.initial import load_encoder
+from imglish.recipes.run_folder import EMBEDDED, RunFolder, find_run
 
 TINY = Beit3Config(
     image_size=(16, 16),
@@ -40,12 +41,12 @@ def finished(tmp_path: Path) -> RunFolder:
 def test_a_finished_run_gives_back_its_config_and_weights(finished: RunFolder) -> None:
     assert finished.config() == RunConfig(name="tiny", task=ContrastiveTask(model=TINY))
     model = Beit3ForRetrieval(TINY)
-    assert load_encoder(model, finished) == []
+    assert load_encoder(model, str(finished.path)) == []
     torch.testing.assert_close(model.state_dict(), finished.weights())
 
 
 def test_heads_that_the_weights_do_not_have_start_anew(finished: RunFolder) -> None:
-    fresh = load_encoder(Beit3ForCaptioning(TINY), finished)
+    fresh = load_encoder(Beit3ForCaptioning(TINY), str(finished.path))
     assert fresh and not any(name.startswith("encoder.blocks") for name in fresh)
 
 
@@ -101,16 +102,16 @@ def test_weights_of_another_architecture_are_refused_with_both_shapes(finished: 
     with pytest.raises(
         CheckpointError, match=r"is \(1, 1, 8\), the model expects \(1, 1, 16\); use the model"
     ):
-        load_encoder(wider, finished)
+        load_encoder(wider, str(finished.path))
     with pytest.raises(CheckpointError, match=r"blocks\.1\..* is missing, the model expects"):
-        load_encoder(Beit3ForRetrieval(replace(TINY, depth=2)), finished)
+        load_encoder(Beit3ForRetrieval(replace(TINY, depth=2)), str(finished.path))
 
 
 def test_a_model_without_an_encoder_takes_no_weights(finished: RunFolder) -> None:
     encoder = ViTConfig(image_size=(16, 16), patch_size=8, width=8, depth=1, num_heads=2)
     model = Vqkd(VqkdConfig(encoder=encoder, decoder_width=8, decoder_depth=1, decoder_heads=2))
     with pytest.raises(CheckpointError, match="a Vqkd has no BEiT-3 encoder"):
-        load_encoder(model, finished)
+        load_encoder(model, str(finished.path))
 
 
 def test_a_missing_and_a_damaged_text_tokenizer_are_told_apart(finished: RunFolder) -> None:

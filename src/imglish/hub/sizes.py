@@ -103,7 +103,7 @@ def vit_config(state: State, hints: Hints, asked: tuple[int, int] | None, where:
     else:
         raise CheckpointError(f"{where}: no position table; expected positions or relative positions")
     hidden = len(_tensor(state, "blocks.0.feed_forward.fc1.weight", where, num_dims=2))
-    first = "patches.proj.weight" if stem == "linear" else "patches.proj.0.weight"
+    first = "patches.proj.weight" if stem == "linear" else "patches.proj.linear.weight"
     return ViTConfig(
         image_size=image_size,
         patch_size=patch_size,
@@ -158,19 +158,11 @@ def _depth(state: State, prefix: str) -> int:
 
 def _stem(state: State, prefix: str, where: str) -> tuple[Literal["linear", "convolutional"], int]:
     """Kind of patch embedding, and side of a patch in pixels."""
-    if f"{prefix}patches.proj.weight" in state:
-        shape = state[f"{prefix}patches.proj.weight"].shape
-        if len(shape) != 4 or shape[2] != shape[3]:
-            raise CheckpointError(f"{where}: patches of shape {tuple(shape[2:])}; expected square ones")
-        return "linear", shape[3]
-    convolutions = _convolutions(state, f"{prefix}patches.proj.")
-    if not convolutions:
-        raise CheckpointError(f"{where}: {prefix}patches.proj.weight is missing; get the file anew")
-    return "convolutional", 2 ** sum(w.shape[-1] == 3 for w in convolutions)
-
-
-def _convolutions(state: State, prefix: str) -> list[Tensor]:
-    return [w for name, w in state.items() if name.startswith(prefix) and w.dim() == 4]
+    linear, beside = f"{prefix}patches.proj.weight", f"{prefix}patches.proj.linear.weight"
+    shape = _tensor(state, linear if beside not in state else beside, where, num_dims=4).shape
+    if shape[2] != shape[3]:
+        raise CheckpointError(f"{where}: patches of shape {tuple(shape[2:])}; expected square ones")
+    return "linear" if beside not in state else "convolutional", shape[3]
 
 
 def _relative_table(state: State) -> tuple[Tensor | None, RelativePositions]:

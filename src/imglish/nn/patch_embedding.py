@@ -15,10 +15,8 @@ class PatchEmbedding(nn.Module):
     Args:
         patch_size: Side of a patch in pixels.
         width: Features of a token.
-        stem: ``linear`` is the ViT's one strided convolution with bias. ``convolutional`` is a stack of
-            3x3 convolutions with batch norm and max pooling, then a 1x1 convolution (after arXiv
-            2106.14881): small models see shapes with far fewer samples. Its patches overlap by some
-            pixels, so a masked patch leaks its rim to its neighbours.
+        stem: ``linear`` is the ViT's one strided convolution with bias; ``convolutional`` is for small
+            models, see `ConvolutionalStem`.
         in_channels: Channels of the picture.
     """
 
@@ -28,7 +26,7 @@ class PatchEmbedding(nn.Module):
         if stem == "linear":
             self.proj: nn.Module = nn.Conv2d(in_channels, width, patch_size, patch_size)
         else:
-            self.proj = _convolutional_stem(patch_size, width, in_channels)
+            self.proj = ConvolutionalStem(patch_size, width, in_channels)
 
     def grid_size(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of patches of a picture; raises ValueError where it is not divisible."""
@@ -45,17 +43,32 @@ class PatchEmbedding(nn.Module):
         return x.flatten(2).transpose(1, 2)
 
 
-def _convolutional_stem(patch_size: int, width: int, in_channels: int) -> nn.Sequential:
-    num_halvings = patch_size.bit_length() - 1
-    if 2**num_halvings != patch_size or num_halvings < 2:
-        raise ValueError(f"a convolutional stem needs a patch size of 4, 8, 16 or 32; got {patch_size}")
-    channels = [max(width >> (num_halvings - 1 - i), 32) for i in range(num_halvings)]
-    layers: list[nn.Module] = []
-    for i, (inner, outer) in enumerate(zip([in_channels, *channels[:-1]], channels, strict=True)):
-        # The first layer halves by its stride, as full-resolution convolutions cost the most.
-        layers += [nn.Conv2d(inner, outer, 3, stride=2 if i == 0 else 1, padding=1, bias=False)]
-        layers += [nn.BatchNorm2d(outer), nn.ReLU(inplace=True)]
-        if i > 0:
-            layers.append(nn.MaxPool2d(2))
-    layers.append(nn.Conv2d(channels[-1], width, 1))
-    return nn.Sequential(*layers)
+class ConvolutionalStem(nn.Module):
+    """3x3 convolutions with batch norm and max pooling (after arXiv 2106.14881), and the ViT's one beside.
+
+    Small models see shapes with far fewer samples so. Rectified and pooled alone, though, flat regions of low
+    contrast are lost: such a stem told backgrounds apart in 34% of cases, mean colours in 98% (docs/log.md).
+    Patches overlap by some pixels, so a masked patch leaks its rim to its neighbours.
+    """
+
+    def __init__(self, patch_size: int, width: int, in_channels: int) -> None:
+        super().__init__()
+        num_halvings = patch_size.bit_length() - 1
+        if 2**num_halvings != patch_size or num_halvings < 2:
+            raise ValueError(f"a convolutional stem needs a patch size of 4, 8, 16 or 32; got {patch_size}")
+        channels = [max(width >> (num_halvings - 1 - i), 32) for i in range(num_halvings)]
+        layers: list[nn.Module] = []
+        for i, (inner, outer) in enumerate(zip([in_channels, *channels[:-1]], channels, strict=True)):
+            # The first layer halves by its stride, as full-resolution convolutions cost the most.
+            layers += [nn.Conv2d(inner, outer, 3, stride=2 if i == 0 else 1, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(outer), nn.ReLU(inplace=True)]
+            if i > 0:
+                layers.append(nn.MaxPool2d(2))
+        layers.append(nn.Conv2d(channels[-1], width, 1))
+        self.layers = nn.Sequential(*layers)
+        self.linear = nn.Conv2d(in_channels, width, patch_size, patch_size, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W) to a grid of tokens (B, C, rows, columns)."""
+        x: Tensor = self.layers(images) + self.linear(images)
+        return x

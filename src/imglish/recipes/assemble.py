@@ -40,7 +40,8 @@ from imglish.recipes.config import (
     VqaTask,
     WorldStreamData,
 )
-from imglish.recipes.run_folder import RunFolder, find_encoder, find_run, load_encoder
+from imglish.recipes.initial import find_encoder, initial_text, load_encoder
+from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.sources import world_corpus
 from imglish.text.tokenizer import TextTokenizer
 from imglish.text.training import train_tokenizer
@@ -118,7 +119,7 @@ def _train(
     task, settings = assembly.task.to(ranks.device), config.train
     model = task.model
     if config.init:
-        fresh = load_encoder(model, find_run(config.init, "encoder"))
+        fresh = load_encoder(model, config.init)
         log.info("weights from %s; starting anew: %s", config.init, ", ".join(fresh) or "nothing")
     exceptions = _not_decayed(model)
     state = TrainState(
@@ -246,7 +247,7 @@ def text_tokenizer(config: RunConfig, folder: RunFolder, vocab_size: int) -> Tex
     elif config.text_tokenizer:
         tokenizer = TextTokenizer(config.text_tokenizer)
     elif config.init:
-        tokenizer = find_run(config.init, "encoder").text_tokenizer()
+        tokenizer = initial_text(config.init)
     elif isinstance(config.data, WorldStreamData):
         tokenizer = train_tokenizer(
             world_corpus(config.data.world), folder.text_path, vocab_size=WORLD_VOCABULARY

@@ -464,8 +464,9 @@ class RunConfig:
         task: The task with its model.
         data: What it reads.
         text_tokenizer: A ``.spm`` file; empty trains one on the World's texts.
-        init: Weights to start from: empty for scratch, ``world`` for the weights in the package, or the
-            folder of a run. What they do not have, such as a new head, starts anew.
+        init: Weights to start from: empty for scratch, ``world`` for the weights in the package, the folder
+            of a run, or official weights by name or as a file. What they do not have, such as a new head,
+            starts anew.
         optimizer: AdamW and its rates.
         schedule: Warmup and cosine.
         train: The loop.

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from imglish.config.core import from_yaml, to_yaml
 from imglish.errors import CheckpointError, ConfigError
-from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.recipes.config import RunConfig
 from imglish.text.tokenizer import TextTokenizer
 from imglish.train.checkpoint import load_weights, save_weights
@@ -149,48 +148,6 @@ def find_run(name: str, part: str = "") -> RunFolder:
             f"the package{close}"
         )
     return RunFolder(Path(name))
-
-
-def load_encoder(model: nn.Module, folder: RunFolder) -> list[str]:
-    """Take over every weight of the encoder, and of heads of the same name and shape.
-
-    Returns:
-        Names of the parameters that start anew, such as a new head.
-
-    Raises:
-        CheckpointError: The encoder has another architecture.
-    """
-    prefix, encoder = find_encoder(model)
-    weights = {
-        prefix + name.removeprefix("encoder.") if name.startswith("encoder.") else name: tensor
-        for name, tensor in folder.weights().items()
-    }
-    own = model.state_dict()
-    for name, tensor in encoder.state_dict().items():
-        if name.startswith("norm."):  # the head of some tasks normalises in place of the encoder
-            continue
-        found = weights.get(prefix + name)
-        if found is None or found.shape != tensor.shape:
-            shape = "missing" if found is None else str(tuple(found.shape))
-            raise CheckpointError(
-                f"{folder.path} belongs to another architecture: {name} is {shape}, "
-                f"the model expects {tuple(tensor.shape)}; use the model settings of its config.yaml"
-            )
-    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    model.load_state_dict(fitting, strict=False)
-    return sorted(own.keys() - fitting.keys())
-
-
-def find_encoder(model: nn.Module) -> tuple[str, Beit3Encoder]:
-    """The Multiway Transformer inside a model, and the prefix of its names.
-
-    Raises:
-        CheckpointError: The model has none.
-    """
-    for name, module in model.named_modules():
-        if isinstance(module, Beit3Encoder):
-            return f"{name}.", module
-    raise CheckpointError(f"a {type(model).__name__} has no BEiT-3 encoder that weights could be loaded into")
 
 
 def _float(tensor: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ WORLD_TOKENIZER = VqkdConfig(
 )
 
 
-def world_contrastive(*, num_steps: int = 1500) -> RunConfig:
+def world_contrastive(*, num_steps: int = 1000) -> RunConfig:
     """Contrastive teacher: a dual encoder on World scenes, half of the texts terse.
 
     Run:      imglish train world_contrastive
@@ -69,7 +69,7 @@ def world_contrastive(*, num_steps: int = 1500) -> RunConfig:
     )
 
 
-def world_visual_tokenizer(*, runs: Path = WORLD_RUNS, num_steps: int = 600) -> RunConfig:
+def world_visual_tokenizer(*, runs: Path = WORLD_RUNS, num_steps: int = 500) -> RunConfig:
     """Visual tokenizer: VQ-KD against the contrastive teacher.
 
     Run:      imglish train world_visual_tokenizer
@@ -89,7 +89,7 @@ def world_visual_tokenizer(*, runs: Path = WORLD_RUNS, num_steps: int = 600) -> 
     )
 
 
-def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 4500) -> RunConfig:
+def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 5000) -> RunConfig:
     """Masked data modelling of pictures, texts and pairs, from the teacher's weights.
 
     The paper starts from nothing; at this size a start from the contrastive weights saves most of the way.
@@ -105,9 +105,9 @@ def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 4500
         task=MaskedDataModelingTask(
             model=WORLD_MODEL,
             visual_tokenizer=str(runs / "visual_tokenizer"),
-            num_images=20,
+            num_images=16,
             num_texts=16,
-            num_pairs=60,
+            num_pairs=64,
             min_block=2,
             hide_answers=True,
             clean_share=0.4,

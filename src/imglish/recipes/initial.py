@@ -1,0 +1,95 @@
+"""The weights a run starts from: of another run, of the package, or official ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from imglish.errors import CheckpointError
+from imglish.hub.download import fetch
+from imglish.hub.load import read_weights
+from imglish.hub.manifest import find
+from imglish.hub.manifest_beit3 import TEXT_TOKENIZER
+from imglish.models.beit3.config import Beit3Config
+from imglish.models.beit3.encoder import Beit3Encoder
+from imglish.models.beit3.weights import resize_positions
+from imglish.recipes.run_folder import find_run
+from imglish.text.tokenizer import TextTokenizer
+
+_POSITIONS = "encoder.vision_embedding.positions.weight"
+
+
+def load_encoder(model: nn.Module, name: str) -> list[str]:
+    """Take over every weight of the encoder, and of heads of the same name and shape.
+
+    Position tables are resampled where the pictures have another size.
+
+    Args:
+        model: A BEiT-3 with any head.
+        name: ``world``, the folder of a run, the name of official weights, or a file of them.
+
+    Returns:
+        Names of the parameters that start anew, such as a new head.
+
+    Raises:
+        CheckpointError: There are no such weights, or the encoder has another architecture.
+    """
+    prefix, encoder = find_encoder(model)
+    weights = {
+        prefix + key.removeprefix("encoder.") if key.startswith("encoder.") else key: tensor
+        for key, tensor in _read(name, encoder.config).items()
+    }
+    own = model.state_dict()
+    for key, tensor in encoder.state_dict().items():
+        if key.startswith("norm."):  # the head of some tasks normalises in place of the encoder
+            continue
+        found = weights.get(prefix + key)
+        if found is None or found.shape != tensor.shape:
+            shape = "missing" if found is None else str(tuple(found.shape))
+            raise CheckpointError(
+                f"{name} belongs to another architecture: {key} is {shape}, the model expects "
+                f"{tuple(tensor.shape)}; use the model settings that the weights were trained with"
+            )
+    fitting = {k: v.float() for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    model.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting.keys())
+
+
+def initial_text(name: str) -> TextTokenizer:
+    """The text tokenizer that belongs to initial weights.
+
+    Raises:
+        CheckpointError: They come without one.
+    """
+    if find(name) is not None:
+        return TextTokenizer(fetch(TEXT_TOKENIZER))
+    if Path(name).is_file():
+        raise CheckpointError(
+            f"{name}: a file of weights comes without a text tokenizer; name one as text_tokenizer"
+        )
+    return find_run(name, "encoder").text_tokenizer()
+
+
+def find_encoder(model: nn.Module) -> tuple[str, Beit3Encoder]:
+    """The Multiway Transformer inside a model, and the prefix of its names.
+
+    Raises:
+        CheckpointError: The model has none.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, Beit3Encoder):
+            return f"{name}.", module
+    raise CheckpointError(f"a {type(model).__name__} has no BEiT-3 encoder that weights could be loaded into")
+
+
+def _read(name: str, config: Beit3Config) -> Mapping[str, Tensor]:
+    """Weights under our names for pictures of the size of ``config``."""
+    if find(name) is not None or Path(name).is_file():
+        return read_weights(name, config.image_size).state
+    folder = find_run(name, "encoder")
+    weights, trained = folder.weights(), getattr(folder.config().task, "model", None)
+    if isinstance(trained, Beit3Config) and trained.grid_size != config.grid_size and _POSITIONS in weights:
+        weights[_POSITIONS] = resize_positions(weights[_POSITIONS], trained.grid_size, config.grid_size)
+    return weights
