@@ -14,7 +14,7 @@ from imglish.data.loader import Source
 from imglish.data.shards import ShardSet, write_shard
 from imglish.errors import DataFormatError
 from imglish.recipes import sources
-from imglish.recipes.config import FolderData
+from imglish.recipes.data_config import FolderData
 from imglish.recipes.sources import ShardPictures, ShardTexts
 
 

@@ -19,7 +19,7 @@ from imglish.recipes.assembly.base import Shares
 from imglish.recipes.config import (
     Augment,
     CaptioningTask,
-    FolderData,
+    ClassNamesTask,
     ImageClassificationTask,
     MaskedDataModelingTask,
     Nlvr2Task,
@@ -28,6 +28,7 @@ from imglish.recipes.config import (
     TaskConfig,
     VqaTask,
 )
+from imglish.recipes.data_config import FolderData
 from imglish.recipes.run_folder import RunFolder
 from imglish.text.training import train_tokenizer
 from imglish.train.config import ScheduleConfig, TrainConfig
@@ -61,6 +62,7 @@ TASKS = {
     ),
     "nlvr2/consistency": Nlvr2Task(model=MODEL, batch_size=4, augment=EVERY_CHANGE),
     "classification/top_5_accuracy": ImageClassificationTask(model=MODEL, batch_size=4),
+    "classification/top_1_accuracy": ClassNamesTask(model=MODEL, batch_size=4, max_names=6),
 }
 
 

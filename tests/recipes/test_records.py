@@ -11,7 +11,7 @@ from imglish.data.world.scene import WorldConfig
 from imglish.data.world.writer import write_world
 from imglish.errors import ConfigError, DataFormatError
 from imglish.recipes import records
-from imglish.recipes.config import (
+from imglish.recipes.data_config import (
     ClassFolderData,
     FolderData,
     KarpathyData,

@@ -29,6 +29,7 @@ from imglish.recipes.assembly import (
 from imglish.recipes.assembly.base import Assembly, Shares
 from imglish.recipes.config import (
     CaptioningTask,
+    ClassNamesTask,
     ContrastiveTask,
     ImageClassificationTask,
     MaskedDataModelingTask,
@@ -38,8 +39,8 @@ from imglish.recipes.config import (
     SegmentationTask,
     VisualTokenizerTask,
     VqaTask,
-    WorldStreamData,
 )
+from imglish.recipes.data_config import WorldStreamData
 from imglish.recipes.initial import find_encoder, initial_text, load_encoder
 from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.sources import world_corpus
@@ -229,6 +230,9 @@ def assemble(config: RunConfig, folder: RunFolder, shares: Shares) -> Assembly[A
             return nlvr2.assemble_nlvr2(config, task, text, shares)
         case ImageClassificationTask():
             return classification.assemble_classification(config, task, folder, shares)
+        case ClassNamesTask():
+            text = text_tokenizer(config, folder, task.model.vocab_size)
+            return classification.assemble_class_names(config, task, text, folder, shares)
         case SegmentationTask():
             return segmentation.assemble_segmentation(config, task, folder, shares)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from imglish.models.beit3.config import Beit3Config, beit3_base, beit3_giant, beit3_large
-from imglish.recipes.config import Augment, CaptioningTask, KarpathyData, RunConfig
+from imglish.recipes.config import Augment, CaptioningTask, RunConfig
+from imglish.recipes.data_config import KarpathyData
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 _AUGMENT = Augment(crop_scale=0.5, flip=0.5, rand_augment=True)

@@ -3,173 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from imglish.data.transforms.image import ImageTransform
 from imglish.data.transforms.randaugment import RandAugment
-from imglish.data.world.scene import WorldConfig
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.vqkd.config import VqkdConfig
+from imglish.recipes.data_config import DataConfig, WorldStreamData, at_least, shares
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
-
-
-def _at_least(config: object, **least: float) -> None:
-    """Refuse settings below their least value."""
-    for name, value in least.items():
-        if getattr(config, name) < value:
-            raise ValueError(f"{name} must be at least {value}; got {getattr(config, name)}")
-
-
-def _shares(config: object, *names: str) -> None:
-    """Refuse settings outside [0, 1]."""
-    for name in names:
-        if not 0 <= getattr(config, name) <= 1:
-            raise ValueError(f"{name} must lie in [0, 1]; got {getattr(config, name)}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorldStreamData:
-    """The World, drawn while training; no files.
-
-    Args:
-        world: Which World.
-        num_scenes: Scenes of the training split; more than are read is fine.
-        num_validation: Scenes of the validation split that are scored.
-        alt_texts: True adds terse texts, as many as captions.
-        questions: True adds texts of questions with their answers, as many as captions.
-    """
-
-    kind: Literal["world_stream"] = "world_stream"
-    world: WorldConfig = WorldConfig()
-    num_scenes: int = 1_000_000
-    num_validation: int = 500
-    alt_texts: bool = True
-    questions: bool = False
-
-    def __post_init__(self) -> None:
-        _at_least(self, num_scenes=1, num_validation=1)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FolderData:
-    """A World on disk, as `imglish world` writes it.
-
-    Args:
-        root: The folder.
-        num_validation: Samples of the validation split that are scored; 0 scores all.
-    """
-
-    kind: Literal["folder"] = "folder"
-    root: Path = Path("world")
-    num_validation: int = 0
-
-    def __post_init__(self) -> None:
-        _at_least(self, num_validation=0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TableData:
-    """Own data: JSONL, CSV or TSV tables (see `data.formats.table`); `imglish data check` goes through them.
-
-    Args:
-        train: The table to train on.
-        validation: The table that is scored.
-        test: A table to answer, where there is one.
-        num_validation: Samples of the validation table that are scored; 0 scores all.
-    """
-
-    kind: Literal["table"] = "table"
-    train: Path = Path("train.jsonl")
-    validation: Path = Path("validation.jsonl")
-    test: Path | None = None
-    num_validation: int = 0
-
-    def __post_init__(self) -> None:
-        _at_least(self, num_validation=0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VqaV2Data:
-    """VQAv2 as published: the json files in ``vqa/``, pictures in ``train2014``, ``val2014``, ``test2015``.
-
-    Training takes both annotated splits but for the questions about 1000 pictures of val2014, which are the
-    validation split, as the released code does; which ones is drawn from ``seed`` (there it is not seeded).
-
-    Args:
-        root: The folder.
-        visual_genome: Visual Genome's ``question_answers.json`` as more training data; None leaves it out.
-            Its pictures lie in ``images`` beside it.
-        seed: Of the choice of validation pictures.
-        num_validation: Questions that are scored; 0 scores all.
-    """
-
-    kind: Literal["vqav2"] = "vqav2"
-    root: Path = Path("data/coco")
-    visual_genome: Path | None = None
-    seed: int = 0
-    num_validation: int = 0
-
-    def __post_init__(self) -> None:
-        _at_least(self, num_validation=0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KarpathyData:
-    """Captioned pictures in the splits of Karpathy and Fei-Fei: COCO or Flickr30k.
-
-    Args:
-        root: The folder that pictures and annotations are relative to.
-        annotations: ``dataset_coco.json`` or ``dataset_flickr30k.json``.
-        images: The folder of the pictures in ``root``: empty for COCO, flickr30k-images for Flickr30k.
-        num_validation: Pictures that are scored; 0 scores all.
-    """
-
-    kind: Literal["karpathy"] = "karpathy"
-    root: Path = Path("data/coco")
-    annotations: str = "dataset_coco.json"
-    images: str = ""
-    num_validation: int = 0
-
-    def __post_init__(self) -> None:
-        _at_least(self, num_validation=0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Nlvr2Data:
-    """NLVR2 as published: ``train.json``, ``dev.json``, ``test1.json`` and ``images/{train,dev,test1}``.
-
-    Args:
-        root: The folder.
-        num_validation: Statements that are scored; 0 scores all.
-    """
-
-    kind: Literal["nlvr2"] = "nlvr2"
-    root: Path = Path("data/nlvr2")
-    num_validation: int = 0
-
-    def __post_init__(self) -> None:
-        _at_least(self, num_validation=0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClassFolderData:
-    """ImageNet's layout: ``train`` and ``val`` with a folder of pictures for each class.
-
-    Args:
-        root: The folder.
-        num_validation: Pictures that are scored; 0 scores all.
-    """
-
-    kind: Literal["class_folders"] = "class_folders"
-    root: Path = Path("data/imagenet")
-    num_validation: int = 0
-
-    def __post_init__(self) -> None:
-        _at_least(self, num_validation=0)
-
-
-DataConfig = WorldStreamData | FolderData | TableData | VqaV2Data | KarpathyData | Nlvr2Data | ClassFolderData
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +23,7 @@ class ContrastiveTask:
     batch_size: int = 128
 
     def __post_init__(self) -> None:
-        _at_least(self, max_text_tokens=3, batch_size=1)
+        at_least(self, max_text_tokens=3, batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,7 +43,7 @@ class VisualTokenizerTask:
     batch_size: int = 128
 
     def __post_init__(self) -> None:
-        _at_least(self, beta=0, batch_size=1)
+        at_least(self, beta=0, batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,8 +83,8 @@ class MaskedDataModelingTask:
     crop_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _at_least(self, num_images=1, num_texts=1, num_pairs=1, min_block=1, max_text_tokens=3)
-        _shares(self, "image_share", "text_share", "pair_text_share", "clean_share", "crop_scale")
+        at_least(self, num_images=1, num_texts=1, num_pairs=1, min_block=1, max_text_tokens=3)
+        shares(self, "image_share", "text_share", "pair_text_share", "clean_share", "crop_scale")
 
     @property
     def batch_size(self) -> int:
@@ -299,7 +140,7 @@ class VqaTask:
     batch_size: int = 128
 
     def __post_init__(self) -> None:
-        _at_least(self, min_answer_count=1, max_text_tokens=3, batch_size=1)
+        at_least(self, min_answer_count=1, max_text_tokens=3, batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -320,7 +161,7 @@ class RetrievalTask:
     batch_size: int = 3072
 
     def __post_init__(self) -> None:
-        _at_least(self, max_text_tokens=3, batch_size=1)
+        at_least(self, max_text_tokens=3, batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -355,8 +196,8 @@ class CaptioningTask:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        _at_least(self, num_beams=1, max_text_tokens=4, batch_size=1, length_penalty=0, drop_after=0)
-        _shares(self, "mask_share", "smoothing", "drop_worst")
+        at_least(self, num_beams=1, max_text_tokens=4, batch_size=1, length_penalty=0, drop_after=0)
+        shares(self, "mask_share", "smoothing", "drop_worst")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -377,7 +218,7 @@ class Nlvr2Task:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        _at_least(self, max_text_tokens=3, batch_size=1)
+        at_least(self, max_text_tokens=3, batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -407,10 +248,40 @@ class ImageClassificationTask:
     batch_size: int = 1024
 
     def __post_init__(self) -> None:
-        _at_least(self, batch_size=1)
-        _shares(self, "smoothing")
+        at_least(self, batch_size=1)
+        shares(self, "smoothing")
         if self.mixup <= 0 or self.cutmix <= 0:
             raise ValueError(f"mixup {self.mixup} and cutmix {self.cutmix} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassNamesTask:
+    """Picture classification as the paper does it: the dual encoder finds the name of the class.
+
+    Args:
+        model: The dual encoder.
+        prompt: The text of a class; ``{name}`` is its name.
+        augment: Of the training pictures.
+        smoothing: Label smoothing.
+        max_names: Names that compete in a training step; those of the batch always do.
+        max_text_tokens: Names are cut to this length.
+        batch_size: Over all ranks.
+    """
+
+    kind: Literal["class_names"] = "class_names"
+    model: Beit3Config = Beit3Config()
+    prompt: str = "{name}"
+    augment: Augment = Augment()
+    smoothing: float = 0.1
+    max_names: int = 1024
+    max_text_tokens: int = 16
+    batch_size: int = 2048
+
+    def __post_init__(self) -> None:
+        at_least(self, max_names=2, max_text_tokens=3, batch_size=1)
+        shares(self, "smoothing")
+        if "{name}" not in self.prompt:
+            raise ValueError(f"prompt {self.prompt!r} must hold {{name}}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -439,7 +310,7 @@ class SegmentationTask:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        _at_least(self, num_interactions=0, stem_width=1, neck_width=1, head_width=1, batch_size=1)
+        at_least(self, num_interactions=0, stem_width=1, neck_width=1, head_width=1, batch_size=1)
 
 
 TaskConfig = (
@@ -451,6 +322,7 @@ TaskConfig = (
     | CaptioningTask
     | Nlvr2Task
     | ImageClassificationTask
+    | ClassNamesTask
     | SegmentationTask
 )
 

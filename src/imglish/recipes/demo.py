@@ -26,7 +26,8 @@ from imglish.errors import ConfigError
 from imglish.recipes import demo_results
 from imglish.recipes.assemble import assemble, train_recipe
 from imglish.recipes.assembly.base import Shares
-from imglish.recipes.config import ContrastiveTask, MaskedDataModelingTask, RunConfig, WorldStreamData
+from imglish.recipes.config import ContrastiveTask, MaskedDataModelingTask, RunConfig
+from imglish.recipes.data_config import WorldStreamData
 from imglish.recipes.demo_tasks import (
     captioning_demo,
     from_scratch,

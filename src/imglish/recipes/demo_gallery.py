@@ -40,7 +40,8 @@ from imglish.models.beit3.heads import Beit3ForMaskedDataModeling
 from imglish.ops.block_masking import BlockMasking
 from imglish.recipes.assembly.pretraining import load_visual_tokenizer
 from imglish.recipes.assembly.world_scores import scenes_of
-from imglish.recipes.config import FolderData, MaskedDataModelingTask
+from imglish.recipes.config import MaskedDataModelingTask
+from imglish.recipes.data_config import FolderData
 from imglish.recipes.records import captioned, questions
 from imglish.recipes.run_folder import find_run
 from imglish.structures.batches import IGNORE

@@ -40,7 +40,7 @@ from imglish.metrics.segmentation_iou import SegmentationIou
 from imglish.recipes.assembly.segmentation import GROUPS
 from imglish.recipes.assembly.vqa import question_prior
 from imglish.recipes.assembly.world_scores import scenes_of
-from imglish.recipes.config import FolderData
+from imglish.recipes.data_config import FolderData
 from imglish.recipes.demo_gallery import make_gallery
 from imglish.recipes.records import captioned, questions
 from imglish.recipes.run_folder import RunFolder

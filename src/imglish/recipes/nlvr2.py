@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from imglish.models.beit3.config import Beit3Config, beit3_base, beit3_giant, beit3_large
-from imglish.recipes.config import Augment, Nlvr2Data, Nlvr2Task, RunConfig
+from imglish.recipes.config import Augment, Nlvr2Task, RunConfig
+from imglish.recipes.data_config import Nlvr2Data
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 

@@ -24,7 +24,7 @@ from imglish.data.formats.vqa import VqaRecord, read_vqa
 from imglish.data.world.files import KARPATHY_SPLITS, PICTURE_NAME, WorldFiles, read_world
 from imglish.data.world.scene import SHAPES
 from imglish.errors import ConfigError
-from imglish.recipes.config import (
+from imglish.recipes.data_config import (
     ClassFolderData,
     DataConfig,
     FolderData,

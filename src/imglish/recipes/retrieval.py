@@ -5,14 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from imglish.models.beit3.config import Beit3Config, beit3_base, beit3_giant, beit3_large
-from imglish.recipes.config import (
-    Augment,
-    ContrastiveTask,
-    FolderData,
-    KarpathyData,
-    RetrievalTask,
-    RunConfig,
-)
+from imglish.recipes.config import Augment, ContrastiveTask, RetrievalTask, RunConfig
+from imglish.recipes.data_config import FolderData, KarpathyData
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 _COCO = KarpathyData()

@@ -16,6 +16,7 @@ _ALL: tuple[Callable[[], RunConfig], ...] = (
     demo_tasks.captioning_demo,
     demo_tasks.nlvr2_demo,
     demo_tasks.image_classification_demo,
+    demo_tasks.class_names_demo,
     demo_tasks.semantic_segmentation_demo,
     vqav2.vqav2_base,
     vqav2.vqav2_large,
@@ -36,5 +37,7 @@ _ALL: tuple[Callable[[], RunConfig], ...] = (
     retrieval.contrastive_giant,
     imagenet.imagenet_base,
     imagenet.imagenet_large,
+    imagenet.imagenet21k_giant,
+    imagenet.imagenet_giant,
 )
 RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in _ALL}

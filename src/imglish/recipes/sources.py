@@ -15,7 +15,7 @@ from imglish.data.world.questions import questions
 from imglish.data.world.scene import WorldConfig
 from imglish.data.world.stream import SceneStream, WorldTexts
 from imglish.errors import ConfigError, DataFormatError
-from imglish.recipes.config import DataConfig, FolderData, WorldStreamData
+from imglish.recipes.data_config import DataConfig, FolderData, WorldStreamData
 from imglish.recipes.records import captioned
 
 _CORPUS_SCENES = 3000

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from imglish.models.beit3.config import Beit3Config, beit3_base, beit3_giant, beit3_large
-from imglish.recipes.config import Augment, RunConfig, VqaTask, VqaV2Data
+from imglish.recipes.config import Augment, RunConfig, VqaTask
+from imglish.recipes.data_config import VqaV2Data
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 

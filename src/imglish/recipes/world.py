@@ -11,13 +11,8 @@ from pathlib import Path
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vqkd.config import VqkdConfig
-from imglish.recipes.config import (
-    ContrastiveTask,
-    MaskedDataModelingTask,
-    RunConfig,
-    VisualTokenizerTask,
-    WorldStreamData,
-)
+from imglish.recipes.config import ContrastiveTask, MaskedDataModelingTask, RunConfig, VisualTokenizerTask
+from imglish.recipes.data_config import WorldStreamData
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 WORLD_RUNS = Path("runs/world")  # where the stages look for each other

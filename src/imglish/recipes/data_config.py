@@ -1,0 +1,167 @@
+"""Where a run reads: frozen, validated settings of each layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from imglish.data.world.scene import WorldConfig
+
+
+def at_least(config: object, **least: float) -> None:
+    """Refuse settings below their least value."""
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            raise ValueError(f"{name} must be at least {value}; got {getattr(config, name)}")
+
+
+def shares(config: object, *names: str) -> None:
+    """Refuse settings outside [0, 1]."""
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"{name} must lie in [0, 1]; got {getattr(config, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldStreamData:
+    """The World, drawn while training; no files.
+
+    Args:
+        world: Which World.
+        num_scenes: Scenes of the training split; more than are read is fine.
+        num_validation: Scenes of the validation split that are scored.
+        alt_texts: True adds terse texts, as many as captions.
+        questions: True adds texts of questions with their answers, as many as captions.
+    """
+
+    kind: Literal["world_stream"] = "world_stream"
+    world: WorldConfig = WorldConfig()
+    num_scenes: int = 1_000_000
+    num_validation: int = 500
+    alt_texts: bool = True
+    questions: bool = False
+
+    def __post_init__(self) -> None:
+        at_least(self, num_scenes=1, num_validation=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderData:
+    """A World on disk, as `imglish world` writes it.
+
+    Args:
+        root: The folder.
+        num_validation: Samples of the validation split that are scored; 0 scores all.
+    """
+
+    kind: Literal["folder"] = "folder"
+    root: Path = Path("world")
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableData:
+    """Own data: JSONL, CSV or TSV tables (see `data.formats.table`); `imglish data check` goes through them.
+
+    Args:
+        train: The table to train on.
+        validation: The table that is scored.
+        test: A table to answer, where there is one.
+        num_validation: Samples of the validation table that are scored; 0 scores all.
+    """
+
+    kind: Literal["table"] = "table"
+    train: Path = Path("train.jsonl")
+    validation: Path = Path("validation.jsonl")
+    test: Path | None = None
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VqaV2Data:
+    """VQAv2 as published: the json files in ``vqa/``, pictures in ``train2014``, ``val2014``, ``test2015``.
+
+    Training takes both annotated splits but for the questions about 1000 pictures of val2014, which are the
+    validation split, as the released code does; which ones is drawn from ``seed`` (there it is not seeded).
+
+    Args:
+        root: The folder.
+        visual_genome: Visual Genome's ``question_answers.json`` as more training data; None leaves it out.
+            Its pictures lie in ``images`` beside it.
+        seed: Of the choice of validation pictures.
+        num_validation: Questions that are scored; 0 scores all.
+    """
+
+    kind: Literal["vqav2"] = "vqav2"
+    root: Path = Path("data/coco")
+    visual_genome: Path | None = None
+    seed: int = 0
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KarpathyData:
+    """Captioned pictures in the splits of Karpathy and Fei-Fei: COCO or Flickr30k.
+
+    Args:
+        root: The folder that pictures and annotations are relative to.
+        annotations: ``dataset_coco.json`` or ``dataset_flickr30k.json``.
+        images: The folder of the pictures in ``root``: empty for COCO, flickr30k-images for Flickr30k.
+        num_validation: Pictures that are scored; 0 scores all.
+    """
+
+    kind: Literal["karpathy"] = "karpathy"
+    root: Path = Path("data/coco")
+    annotations: str = "dataset_coco.json"
+    images: str = ""
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nlvr2Data:
+    """NLVR2 as published: ``train.json``, ``dev.json``, ``test1.json`` and ``images/{train,dev,test1}``.
+
+    Args:
+        root: The folder.
+        num_validation: Statements that are scored; 0 scores all.
+    """
+
+    kind: Literal["nlvr2"] = "nlvr2"
+    root: Path = Path("data/nlvr2")
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassFolderData:
+    """ImageNet's layout: ``train`` and ``val`` with a folder of pictures for each class.
+
+    Args:
+        root: The folder.
+        num_validation: Pictures that are scored; 0 scores all.
+    """
+
+    kind: Literal["class_folders"] = "class_folders"
+    root: Path = Path("data/imagenet")
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
+
+
+DataConfig = WorldStreamData | FolderData | TableData | VqaV2Data | KarpathyData | Nlvr2Data | ClassFolderData
