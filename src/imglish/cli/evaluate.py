@@ -5,35 +5,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
+from rich.console import Console
+from rich.progress import Progress
 
 from imglish.cli.scores import print_scores
 from imglish.cli.settings import choose
 from imglish.cli.usage import UsageError, did_you_mean
-from imglish.recipes.assemble import evaluate_recipe
 from imglish.recipes.config import RunConfig
+from imglish.recipes.predictions import write_predictions
 from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.runs import RECIPES
+from imglish.recipes.scoring import evaluate_recipe, evaluate_weights
 
-USAGE = """usage: imglish evaluate RECIPE|FOLDER [--config FILE.yaml] [--SETTING VALUE ...]
+USAGE = """usage: imglish evaluate RECIPE|FOLDER [--predictions FILE [--split SPLIT]] [--SETTING VALUE ...]
+       imglish evaluate RECIPE --weights NAME|FILE [--SETTING VALUE ...]
 
-RECIPE stands for the folder runs/RECIPE, where imglish train puts it.
+RECIPE stands for the folder runs/RECIPE, where imglish train puts it; with --weights for the recipe itself.
 imglish evaluate RECIPE --help lists the settings of that run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluate:
-    """Score the weights of a finished run.
+    """Score the weights of a finished run, or official ones.
 
     Args:
+        weights: Official weights by name or as a file, to score on the data of a recipe.
+        predictions: Write predictions in the published submission format there, instead of scoring.
+        split: The split to predict.
         config: YAML file with the settings to change; options come after it.
         settings: The run's own.
     """
 
+    weights: str = ""
+    predictions: Path | None = None
+    split: Literal["validation", "test"] = "test"
     config: Path | None = None
     settings: Annotated[RunConfig, tyro.conf.arg(name="")]
+
+    def __post_init__(self) -> None:
+        if self.weights and self.predictions:
+            raise ValueError("--predictions needs a finished run; it can not go with --weights")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -42,15 +56,38 @@ def run(arguments: Sequence[str]) -> None:
         print(USAGE)
         return
     name, *rest = arguments
-    folder = _find(name)
+    by_recipe = name in RECIPES and any(word.split("=")[0] == "--weights" for word in rest)
+    folder = Path() if by_recipe else _find(name)
+    config = RECIPES[name]() if by_recipe else RunFolder(folder).config()
     options = tyro.cli(
         Evaluate,
         args=rest,
         prog=f"imglish evaluate {name}",
-        default=Evaluate(settings=choose(RunFolder(folder).config(), rest)),
+        default=Evaluate(settings=choose(config, rest)),
         config=(tyro.conf.AvoidSubcommands,),
     )
-    print_scores(folder, evaluate_recipe(options.settings, folder))
+    if options.weights:
+        if not by_recipe:
+            raise UsageError("--weights goes with the name of a recipe, whose data are scored")
+        print_scores(Path(options.weights), evaluate_weights(options.settings, options.weights))
+    elif options.predictions is not None:
+        _write(options, folder, options.predictions)
+    else:
+        print_scores(folder, evaluate_recipe(options.settings, folder))
+
+
+def _write(options: Evaluate, folder: Path, out: Path) -> None:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("predicting", total=None)
+        count = write_predictions(
+            options.settings,
+            folder,
+            options.split,
+            out,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(f"{out}: {count} predictions")
 
 
 def _find(name: str) -> Path:

@@ -13,7 +13,7 @@ import torch
 
 from imglish.config.core import differences
 from imglish.data.loader import SinglePlan, prefetch
-from imglish.errors import CheckpointError, ConfigError
+from imglish.errors import ConfigError
 from imglish.evaluation.evaluate import evaluate
 from imglish.models.beit3.layers import is_task_head, layer_of
 from imglish.models.vqkd.model import Vqkd
@@ -46,7 +46,7 @@ from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.sources import world_corpus
 from imglish.text.tokenizer import TextTokenizer
 from imglish.text.training import train_tokenizer
-from imglish.train.checkpoint import Checkpoints, load_strictly
+from imglish.train.checkpoint import Checkpoints
 from imglish.train.config import OptimizerConfig
 from imglish.train.distributed import Ranks, join_ranks
 from imglish.train.ema import Ema
@@ -179,29 +179,6 @@ def _train(
     if ranks.is_main:
         folder.scores_path.write_text(json.dumps(scores, indent=1) + "\n")
     return scores
-
-
-def evaluate_recipe(config: RunConfig, run: Path) -> dict[str, float]:
-    """Score the finished weights of a run.
-
-    Raises:
-        CheckpointError: The run is not finished, or a file of it is missing or damaged.
-    """
-    folder = RunFolder(run)
-    weights = folder.weights()
-    wordless = isinstance(config.task, (VisualTokenizerTask, ImageClassificationTask, SegmentationTask))
-    needed = [] if wordless else [folder.text_path]
-    needed += [folder.answers_path] if isinstance(config.task, VqaTask) else []
-    for path in needed:  # made anew, they might not be those that the weights know
-        if not path.is_file():
-            raise CheckpointError(f"{path}: missing from a finished run; copy it there, or train anew")
-    with join_ranks(config.train.device) as ranks:
-        shares = Shares(ranks.rank, ranks.world_size)
-        assembly = assemble(config, folder, shares)
-        load_strictly(assembly.task.model, weights, where=str(folder.weights_path))
-        task = assembly.task.to(ranks.device)
-        scores = evaluate(task, assembly.evaluation(shares), ranks.device)
-        return scores | (assembly.finish() if assembly.finish is not None else {})
 
 
 def assemble(config: RunConfig, folder: RunFolder, shares: Shares) -> Assembly[Any]:

@@ -35,7 +35,7 @@ def vqa_demo(*, world: Path = Path("world"), num_steps: int = 300) -> RunConfig:
         data=FolderData(root=world),
         init="world",
         # Faster, the new head's first gradients undo what was learned (docs/log.md).
-        optimizer=OptimizerConfig(lr=2e-4, weight_decay=0.01, head_lr_scale=10),
+        optimizer=OptimizerConfig(lr=2e-4, weight_decay=0.01, head_lr_scale=5),
         schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
         train=_train(num_steps),
     )
@@ -154,8 +154,13 @@ def semantic_segmentation_demo(*, world: Path = Path("world"), num_steps: int = 
 
 
 def from_scratch(config: RunConfig, text_tokenizer: Path) -> RunConfig:
-    """The same run without pretrained weights, with the same text tokenizer."""
-    return replace(config, init="", text_tokenizer=str(text_tokenizer))
+    """The same run without pretrained weights, with the same text tokenizer.
+
+    From scratch the whole model is as new as a head, so all of it learns at the head's rate.
+    """
+    rates = config.optimizer
+    optimizer = replace(rates, lr=rates.lr * rates.head_lr_scale, head_lr_scale=1.0)
+    return replace(config, init="", text_tokenizer=str(text_tokenizer), optimizer=optimizer)
 
 
 def _train(num_steps: int) -> TrainConfig:

@@ -54,3 +54,34 @@ class ViTConfig:
     def grid_size(self) -> tuple[int, int]:
         """(rows, columns) of patches."""
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
+
+    @property
+    def initial_std(self) -> float:
+        """Deviation of new weights: 0.02 as in BEiT, width^-0.5 with the small models' stem."""
+        return 0.02 if self.stem == "linear" else self.width**-0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PatchAggregationConfig:
+    """How BEiT v2 makes the class token gather the whole picture in pretraining (its section 2.3).
+
+    Patches as they are after an early block, and the class token as it is after the last one, go through a few
+    blocks more, and must tell the hidden visual tokens a second time: what the early patches lack has to come
+    through the class token.
+
+    Args:
+        early_layers: Blocks after which the patches are taken: 9 of base's 12, 21 of large's 24.
+        num_blocks: Blocks of the second way.
+        shared_head: Both ways are read by one norm and one head, as in the released models; False gives the
+            second its own.
+    """
+
+    early_layers: int = 9
+    num_blocks: int = 2
+    shared_head: bool = True
+
+    def __post_init__(self) -> None:
+        if self.early_layers < 1:
+            raise ValueError(f"early_layers counts blocks from 1; got {self.early_layers}")
+        if self.num_blocks < 1:
+            raise ValueError(f"num_blocks must be at least 1; got {self.num_blocks}")

@@ -125,6 +125,11 @@ class ViT(nn.Module):
             ValueError: The picture does not divide into patches, or has another size than the config's while
                 the model has relative positions, whose table belongs to one grid.
         """
+        grid = self.check_grid(images)
+        return self.place(self.patches(images), grid), grid
+
+    def check_grid(self, images: Tensor) -> tuple[int, int]:
+        """(rows, columns) of patches of pictures (B, channels, H, W); raises as `embed` does."""
         grid = self.patches.grid_size(images.shape[-2], images.shape[-1])
         own = self.config.grid_size
         if grid != own and self.config.relative_positions != "none":
@@ -132,11 +137,14 @@ class ViT(nn.Module):
                 f"a grid of {grid} patches does not fit relative positions made for {own}; "
                 f"resize pictures to {self.config.image_size}"
             )
-        x = self.patches(images)
-        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+        return grid
+
+    def place(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Put the class token before patches (B, N, C) of a grid and add positions: (B, 1 + N, C)."""
+        x = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
         if self.positions is not None:
-            x = x + resample_positions(self.positions, own, grid)
-        return x, grid
+            x = x + resample_positions(self.positions, self.config.grid_size, grid)
+        return x
 
     def run_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
         """Apply blocks ``start`` to ``stop`` (exclusive) to tokens (B, 1 + N, C)."""
@@ -147,7 +155,7 @@ class ViT(nn.Module):
 
     def _init_weights(self) -> None:
         """Deviation 0.02, or width^-0.5 with the small models' stem; outputs divided by sqrt(2 l)."""
-        std = 0.02 if self.config.stem == "linear" else self.config.width**-0.5
+        std = self.config.initial_std
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 truncated_normal_(module.weight, std=std)

@@ -7,10 +7,12 @@ from torch import Tensor
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vit.model import Pooling
 from imglish.models.vit.positions import relative_position_index
-from imglish.models.weight_map import Rule, WeightMap
+from imglish.models.weight_map import Rule, StateDict, WeightMap
 
 # Follows from the grid: ours is no part of the state dict.
 INDEX = r"(.*\.)?relative_position_index"
+
+_SHARED_TABLE = "relative_positions.table"
 
 
 def vit_rules(official: str, ours: str, *, norm: str) -> tuple[Rule, ...]:
@@ -21,25 +23,32 @@ def vit_rules(official: str, ours: str, *, norm: str) -> tuple[Rule, ...]:
         ours: Prefix of our names, with its dot.
         norm: Official name of the last norm: ``fc_norm`` of mean pooling and tokenizers, or ``norm``.
     """
-    block = "blocks.{layer}."
     pairs = (
         ("cls_token", "class_token"),
         ("pos_embed", "positions"),
         ("patch_embed.proj.{part}", "patches.proj.{part}"),
         ("rel_pos_bias.relative_position_bias_table", "relative_positions.table"),
         (f"{norm}.{{part}}", "norm.{part}"),
-        (f"{block}norm1.{{part}}", f"{block}norm1.{{part}}"),
-        (f"{block}attn.q_bias", f"{block}attention.query_bias"),
-        (f"{block}attn.v_bias", f"{block}attention.value_bias"),
-        (f"{block}attn.qkv.weight", f"{block}attention.qkv.weight"),
-        (f"{block}attn.relative_position_bias_table", f"{block}attention.relative_positions.table"),
-        (f"{block}attn.proj.{{part}}", f"{block}attention.output.{{part}}"),
-        (f"{block}norm2.{{part}}", f"{block}norm2.{{part}}"),
-        (f"{block}mlp.{{linear}}.{{part}}", f"{block}feed_forward.{{linear}}.{{part}}"),
-        (f"{block}gamma_1", f"{block}scale1"),
-        (f"{block}gamma_2", f"{block}scale2"),
     )
-    return tuple(Rule(official + a, ours + b) for a, b in pairs)
+    outside = tuple(Rule(official + a, ours + b) for a, b in pairs)
+    return (*outside, *block_rules(f"{official}blocks.", f"{ours}blocks."))
+
+
+def block_rules(official: str, ours: str) -> tuple[Rule, ...]:
+    """Rules of a list of blocks; both arguments are prefixes, with their dots, of a block's number."""
+    pairs = (
+        ("norm1.{part}", "norm1.{part}"),
+        ("attn.q_bias", "attention.query_bias"),
+        ("attn.v_bias", "attention.value_bias"),
+        ("attn.qkv.weight", "attention.qkv.weight"),
+        ("attn.relative_position_bias_table", "attention.relative_positions.table"),
+        ("attn.proj.{part}", "attention.output.{part}"),
+        ("norm2.{part}", "norm2.{part}"),
+        ("mlp.{linear}.{part}", "feed_forward.{linear}.{part}"),
+        ("gamma_1", "scale1"),
+        ("gamma_2", "scale2"),
+    )
+    return tuple(Rule(f"{official}{{layer}}.{a}", f"{ours}{{layer}}.{b}") for a, b in pairs)
 
 
 def classification_map(pooling: Pooling) -> WeightMap:
@@ -49,9 +58,48 @@ def classification_map(pooling: Pooling) -> WeightMap:
     return WeightMap(rules, dropped=(INDEX,))
 
 
-def to_official(state: dict[str, Tensor], config: ViTConfig, pooling: Pooling) -> dict[str, Tensor]:
+# Names of BEiT and BEiT v2 as they are pretrained: `ViTForMaskedImageModeling`.
+PRETRAINING_MAP = WeightMap(
+    (
+        *vit_rules("", "vit.", norm="norm"),
+        Rule("mask_token", "mask_token"),
+        Rule("lm_head.{part}", "token_head.{part}"),
+        *block_rules("cls_pt_layers.", "class_blocks."),
+        Rule("cls_pt_norm.{part}", "class_norm.{part}"),
+        Rule("cls_pt_lm_head.{part}", "class_token_head.{part}"),
+    ),
+    dropped=(INDEX,),
+)
+
+
+def to_official(state: StateDict, config: ViTConfig, pooling: Pooling) -> dict[str, Tensor]:
     """Rename a `ViTForClassification`, and add the index beside each table of relative positions."""
-    official = classification_map(pooling).to_official(state)
+    return _with_indices(classification_map(pooling).to_official(state), config)
+
+
+def pretraining_to_official(state: StateDict, config: ViTConfig) -> dict[str, Tensor]:
+    """Rename a `ViTForMaskedImageModeling`, and add the index beside each table of relative positions."""
+    return _with_indices(PRETRAINING_MAP.to_official(state), config)
+
+
+def _with_indices(official: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
     tables = [name for name in official if name.endswith("relative_position_bias_table")]
     index = relative_position_index(config.grid_size)
     return official | {name.replace("bias_table", "index"): index for name in tables}
+
+
+def share_out_table(state: StateDict, depth: int) -> dict[str, Tensor]:
+    """Give each block a copy of the table of relative positions that all share, as fine-tuning starts.
+
+    Args:
+        state: State dict of a `ViT` with shared relative positions; another is returned as it is.
+        depth: Its blocks.
+
+    Returns:
+        State dict of the same `ViT` with relative positions for each block (parity FACTS, section 9).
+    """
+    own = dict(state)
+    if _SHARED_TABLE not in own:
+        return own
+    table = own.pop(_SHARED_TABLE)
+    return own | {f"blocks.{block}.attention.{_SHARED_TABLE}": table.clone() for block in range(depth)}

@@ -120,3 +120,9 @@ def readable(records: Sequence[P], transform: ImageTransform, where: str) -> tup
     if damaged:
         log.warning("%d pictures of %s are left out; the first: %s", len(damaged), where, damaged[0])
     return kept, pictures
+
+
+def read_pictures(paths: Sequence[Path], transform: ImageTransform) -> list[Tensor]:
+    """Pictures uint8 (3, *size); raises DataFormatError where one does not decode."""
+    rng = np.random.default_rng(0)
+    return [transform(read_picture(path), rng) for path in paths]

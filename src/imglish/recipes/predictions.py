@@ -1,0 +1,149 @@
+"""Predictions of a run in the published submission formats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from imglish.data.collate import pad_ids, padding_of, stack_images
+from imglish.data.transforms.image import ImageTransform
+from imglish.data.vocabulary import load_vocabulary
+from imglish.errors import CheckpointError, ConfigError
+from imglish.models.beit3.classification_heads import Beit3ForNlvr2
+from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForVqa
+from imglish.recipes.assemble import assemble
+from imglish.recipes.assembly.base import Shares, read_pictures
+from imglish.recipes.assembly.captioning import CaptionWriter
+from imglish.recipes.config import CaptioningTask, Nlvr2Task, RunConfig, VqaTask
+from imglish.recipes.records import captioned, questions, statements
+from imglish.recipes.run_folder import RunFolder
+from imglish.train.checkpoint import load_strictly
+from imglish.train.distributed import join_ranks
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+_AT_ONCE = 32
+
+
+def write_predictions(config: RunConfig, run: Path, split: str, out: Path, progress: Progress) -> int:
+    """Answer every sample of a split with the weights of a finished run.
+
+    VQAv2: a json list of question_id and answer. Captions: one of image_id and caption. NLVR2: lines of
+    identifier and judgement.
+
+    Args:
+        config: The run's settings.
+        run: Its folder.
+        split: "validation" or "test".
+        out: The file to write; it appears whole or not at all.
+        progress: Called with the samples done and all.
+
+    Returns:
+        How many samples there are.
+
+    Raises:
+        CheckpointError: The run is not finished.
+        ConfigError: There is no submission format for its task, or no such split.
+        DataFormatError: A file or a picture is missing or damaged.
+    """
+    folder = RunFolder(run)
+    weights = folder.weights()
+    if not folder.text_path.is_file():
+        raise CheckpointError(
+            f"{folder.text_path}: missing from a finished run; copy it there, or train anew"
+        )
+    with join_ranks(config.train.device) as ranks, torch.no_grad():
+        model = assemble(config, folder, Shares()).task.model
+        load_strictly(model, weights, where=str(folder.weights_path))
+        lines = _predict(config, folder, model.to(ranks.device).eval(), split, progress)
+    partial = out.with_name(out.name + ".partial")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    as_csv = isinstance(config.task, Nlvr2Task)
+    partial.write_text(
+        "".join(f"{line}\n" for line in lines) if as_csv else json.dumps(lines), encoding="utf-8"
+    )
+    partial.replace(out)
+    return len(lines)
+
+
+def _predict(
+    config: RunConfig, folder: RunFolder, model: nn.Module, split: str, progress: Progress
+) -> list[Any]:
+    match config.task, model:
+        case VqaTask() as settings, Beit3ForVqa():
+            return _answers(config, settings, folder, model, split, progress)
+        case CaptioningTask() as settings, Beit3ForCaptioning():
+            writer = CaptionWriter(model, settings, folder.text_tokenizer())
+            lines: list[Any] = []
+            for some in _chunks(captioned(config.data, split), progress):
+                written = writer.write(read_pictures([record.path for record in some], writer.transform))
+                pairs = zip(some, written, strict=True)
+                lines += [{"image_id": record.image_id, "caption": caption} for record, caption in pairs]
+            return lines
+        case Nlvr2Task() as settings, Beit3ForNlvr2():
+            return _judgements(config, settings, folder, model, split, progress)
+        case _:
+            raise ConfigError(
+                f"a run of {config.task.kind} has no submission format; expected vqa, captioning or nlvr2"
+            )
+
+
+def _answers(
+    config: RunConfig,
+    settings: VqaTask,
+    folder: RunFolder,
+    model: Beit3ForVqa,
+    split: str,
+    progress: Progress,
+) -> list[Any]:
+    vocabulary, text = load_vocabulary(folder.answers_path), folder.text_tokenizer()
+    transform, device = ImageTransform(size=settings.model.image_size), _device(model)
+    lines: list[Any] = []
+    for some in _chunks(questions(config.data, split), progress):
+        ids = [text.encode_for_model(record.question, settings.max_text_tokens) for record in some]
+        images = stack_images(read_pictures([record.path for record in some], transform)).to(device)
+        best = model(images, pad_ids(ids).to(device), padding_of(ids).to(device)).argmax(dim=1).tolist()
+        lines += [
+            {"question_id": record.question_id, "answer": vocabulary.answers[answer]}
+            for record, answer in zip(some, best, strict=True)
+        ]
+    return lines
+
+
+def _judgements(
+    config: RunConfig,
+    settings: Nlvr2Task,
+    folder: RunFolder,
+    model: Beit3ForNlvr2,
+    split: str,
+    progress: Progress,
+) -> list[Any]:
+    text, transform = folder.text_tokenizer(), ImageTransform(size=settings.model.image_size)
+    device, lines = _device(model), []
+    for some in _chunks(statements(config.data, split), progress):
+        ids = [text.encode_for_model(record.sentence, settings.max_text_tokens) for record in some]
+        left, right = (
+            stack_images(read_pictures(paths, transform)).to(device)
+            for paths in ([record.left for record in some], [record.right for record in some])
+        )
+        judged = model(left, right, pad_ids(ids).to(device), padding_of(ids).to(device)).argmax(dim=1)
+        lines += [
+            f"{record.identifier},{bool(true)}" for record, true in zip(some, judged.tolist(), strict=True)
+        ]
+    return lines
+
+
+def _chunks(records: Sequence[T], progress: Progress) -> Any:
+    for start in range(0, len(records), _AT_ONCE):
+        yield records[start : start + _AT_ONCE]
+        progress(min(start + _AT_ONCE, len(records)), len(records))
+
+
+def _device(model: nn.Module) -> torch.device:
+    parameter: Tensor = next(model.parameters())
+    return parameter.device
