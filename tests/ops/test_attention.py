@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from imglish.ops.attention import key_mask, merge_masks, prefix_causal_mask
+from imglish.ops.attention import (
+    attend_with_shared,
+    key_mask,
+    merge_masks,
+    prefix_causal_mask,
+)
 from imglish.structures.tokens import TokenLayout
 
 
@@ -56,3 +61,18 @@ def test_merging_leaves_its_masks_alone_and_nothing_merges_to_nothing() -> None:
     assert merged is not None and torch.equal(merged, drawn("x.."))
     assert torch.equal(first, drawn("x.x")) and torch.equal(second, drawn("xx."))
     assert merge_masks() is None and merge_masks(None, None) is None
+
+
+def test_shared_keys_are_as_good_as_copies_for_each_row() -> None:
+    torch.manual_seed(0)
+    query, keys, values = torch.randn(6, 2, 3, 4), torch.randn(6, 2, 5, 4), torch.randn(6, 2, 5, 4)
+    shared_keys, shared_values = torch.randn(2, 2, 7, 4), torch.randn(2, 2, 7, 4)
+    mask = torch.rand(3, 5) < 0.7
+    found = attend_with_shared(query, keys, values, shared_keys, shared_values, mask)
+    copied = [
+        torch.cat([a.repeat_interleave(3, dim=0), b], dim=2)
+        for a, b in ((shared_keys, keys), (shared_values, values))
+    ]
+    whole = torch.cat([torch.ones(3, 7, dtype=torch.bool), mask], dim=1)
+    expected = F.scaled_dot_product_attention(query, *copied, attn_mask=whole)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)  # another order of summation

@@ -325,7 +325,9 @@ def _cached_checks(model: Beit3ForCaptioning, call: Call, mask_id: int) -> list[
             log_probabilities, memory = model.step(memory, words[:, step], mask_id)
             reference = call.outputs[f"step{step}_logits"][:, 1].log_softmax(-1)
             checks.append(Check(f"{call.name}.step{step}", log_probabilities, reference, "forward"))
-    keys, values = memory.seen[0].keys, memory.seen[-1].values
+    assert memory.words is not None
+    keys = torch.cat([memory.pictures[0].keys, memory.words[0].keys], dim=2)
+    values = torch.cat([memory.pictures[-1].values, memory.words[-1].values], dim=2)
     expected = call.outputs
     return [
         *checks,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imglish.ops.attention import attend_with_shared
 from imglish.structures.tokens import TokenLayout
 
 Route = Callable[[Callable[[], nn.Module]], nn.Module]  # Multiway or Shared
@@ -66,7 +67,12 @@ class MultiwayAttention(nn.Module):
         return y
 
     def extend(
-        self, x: Tensor, layout: TokenLayout, past: KeyValue | None, mask: Tensor | None
+        self,
+        x: Tensor,
+        layout: TokenLayout,
+        past: KeyValue | None,
+        mask: Tensor | None,
+        shared: KeyValue | None = None,
     ) -> tuple[Tensor, KeyValue]:
         """Let new tokens look at earlier ones and at each other.
 
@@ -75,6 +81,7 @@ class MultiwayAttention(nn.Module):
             layout: Modalities of the new tokens.
             past: Keys and values of M earlier tokens, or None.
             mask: bool, broadcastable to (B, heads, N, M + N).
+            shared: Keys and values of still earlier tokens that equal groups of rows share, all to be seen.
 
         Returns:
             The new tokens (B, N, C), and keys and values of all M + N tokens.
@@ -85,7 +92,10 @@ class MultiwayAttention(nn.Module):
         if past is not None:
             key = torch.cat([past.keys, key], dim=2)
             value = torch.cat([past.values, value], dim=2)
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        if shared is None:
+            y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        else:
+            y = attend_with_shared(query, key, value, shared.keys, shared.values, mask)
         y = y.transpose(1, 2).flatten(2)
         if self.inner_norm is not None:
             y = self.inner_norm(y, layout)

@@ -100,3 +100,25 @@ def test_memory_follows_its_beams() -> None:
     swapped, _ = model.step(memory.select(torch.tensor([1, 0, 0])), torch.tensor([7, 8, 9]), MASK)
     straight, _ = model.step(memory, torch.tensor([8, 7]), MASK)
     torch.testing.assert_close(swapped[:2], straight.flip(0), **ROUNDING)
+
+
+def test_beams_of_a_picture_share_what_was_seen_of_it() -> None:
+    torch.manual_seed(0)
+    model = Beit3ForCaptioning(CONFIG).eval()
+    _, memory = model.step(model.start(torch.rand(3, 3, 32, 32)), torch.zeros(3, dtype=torch.int64), MASK)
+    beams = memory.select(torch.tensor([0, 0, 1, 1, 2, 2]))
+    assert [len(block.keys) for block in beams.pictures] == [3, 3]
+    two_left = beams.select(torch.tensor([1, 0, 5, 5]))  # the second picture's text is finished
+    assert [len(block.keys) for block in two_left.pictures] == [2, 2] and two_left.owners.tolist() == [
+        0,
+        0,
+        1,
+        1,
+    ]
+    uneven = beams.select(torch.tensor([0, 2, 3]))
+    words = torch.tensor([7, 8, 9])
+    apart = [
+        model.step(memory.select(torch.tensor([row])), words[i : i + 1], MASK)[0]
+        for i, row in enumerate((0, 1, 1))
+    ]
+    torch.testing.assert_close(model.step(uneven, words, MASK)[0], torch.cat(apart), **ROUNDING)

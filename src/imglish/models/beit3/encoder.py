@@ -63,10 +63,15 @@ class Block(nn.Module):
         return x
 
     def extend(
-        self, x: Tensor, layout: TokenLayout, past: KeyValue | None, mask: Tensor | None
+        self,
+        x: Tensor,
+        layout: TokenLayout,
+        past: KeyValue | None,
+        mask: Tensor | None,
+        shared: KeyValue | None = None,
     ) -> tuple[Tensor, KeyValue]:
         """Refine new tokens that also look at remembered ones; see `MultiwayAttention.extend`."""
-        y, seen = self.attention.extend(self.norm1(x, layout), layout, past, mask)
+        y, seen = self.attention.extend(self.norm1(x, layout), layout, past, mask, shared)
         x = x + self.drop_path(y)
         x = x + self.drop_path(self.feed_forward(self.norm2(x, layout), layout))
         return x, seen
@@ -146,17 +151,24 @@ class Beit3Encoder(nn.Module):
         return normal
 
     def extend(
-        self, x: Tensor, layout: TokenLayout, past: list[KeyValue] | None, mask: Tensor | None
+        self,
+        x: Tensor,
+        layout: TokenLayout,
+        past: list[KeyValue] | None,
+        mask: Tensor | None,
+        shared: list[KeyValue] | None = None,
     ) -> tuple[Tensor, list[KeyValue]]:
         """Encode new embedded tokens (B, N, C) that look at remembered ones (cached generation).
 
         Returns:
-            Normalised new tokens (B, N, C), and each block's keys and values of all tokens so far.
+            Normalised new tokens (B, N, C), and each block's keys and values of all tokens so far, those of
+            ``shared`` left out.
         """
         seen = []
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            x, memory = block.extend(x, layout, None if past is None else past[layer], mask)
+            own, common = (None if each is None else each[layer] for each in (past, shared))
+            x, memory = block.extend(x, layout, own, mask, common)
             seen.append(memory)
         return self.normalise(x, layout), seen
 

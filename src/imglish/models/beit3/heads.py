@@ -154,15 +154,31 @@ class Beit3ForRetrieval(nn.Module):
 
 
 class CaptionMemory(NamedTuple):
-    """What cached generation remembers: keys and values by block, of the picture and the words so far."""
+    """What cached generation remembers, by block.
 
-    seen: list[KeyValue]
-    num_vision: int
+    Args:
+        pictures: Keys and values of P pictures, each kept once whatever the number of its beams.
+        words: Keys and values of the words of R rows so far; None before the first.
+        owners: Which picture each row is about, int64 (R,), each the same number of times in a row.
+        num_words: Words so far.
+    """
+
+    pictures: list[KeyValue]
+    words: list[KeyValue] | None
+    owners: Tensor
     num_words: int
 
     def select(self, rows: Tensor) -> CaptionMemory:
-        """Keep the batch rows ``rows`` int64 (B',), in that order."""
-        return self._replace(seen=[memory.select(rows) for memory in self.seen])
+        """Keep the rows ``rows`` int64 (R',) in that order, those of a picture one after the other."""
+        owners, words = self.owners[rows], self.words
+        if words is not None:
+            words = [memory.select(rows) for memory in words]
+        kept, owners, counts = torch.unique_consecutive(owners, return_inverse=True, return_counts=True)
+        if bool((counts != counts[0]).any()):  # rows of unequal number can not share
+            kept, owners = kept[owners], torch.arange(len(rows), device=rows.device)
+        unchanged = len(kept) == len(self.pictures[0].keys) and bool((kept.diff() == 1).all())
+        pictures = self.pictures if unchanged else [memory.select(kept) for memory in self.pictures]
+        return CaptionMemory(pictures, words, owners, self.num_words)
 
 
 class Beit3ForCaptioning(nn.Module):
@@ -202,7 +218,7 @@ class Beit3ForCaptioning(nn.Module):
         x = self.encoder.vision_embedding(images)
         layout = TokenLayout(num_vision=x.shape[1], num_text=0, of_pair=True)
         _, seen = self.encoder.extend(x, layout, past=None, mask=None)
-        return CaptionMemory(seen, num_vision=x.shape[1], num_words=0)
+        return CaptionMemory(seen, None, torch.arange(len(images), device=x.device), num_words=0)
 
     def step(self, memory: CaptionMemory, words: Tensor, mask_id: int) -> tuple[Tensor, CaptionMemory]:
         """Write one word and predict the next.
@@ -220,11 +236,10 @@ class Beit3ForCaptioning(nn.Module):
         """
         token_ids = torch.stack([words, torch.full_like(words, mask_id)], dim=1)
         x = self.encoder.text_embedding(token_ids, start=memory.num_words)
-        num_past = memory.num_vision + memory.num_words
-        allowed = torch.ones(2, num_past + 2, dtype=torch.bool, device=words.device)
+        allowed = torch.ones(2, memory.num_words + 2, dtype=torch.bool, device=words.device)
         allowed[0, -1] = False
         layout = TokenLayout(num_vision=0, num_text=2, of_pair=True)
-        y, seen = self.encoder.extend(x, layout, memory.seen, allowed)
+        y, seen = self.encoder.extend(x, layout, memory.words, allowed, shared=memory.pictures)
         log_probabilities = F.log_softmax(self.text_head(y[:, 1]).float(), dim=-1)
-        kept = [block.first(num_past + 1) for block in seen]
-        return log_probabilities, CaptionMemory(kept, memory.num_vision, memory.num_words + 1)
+        kept = [block.first(memory.num_words + 1) for block in seen]
+        return log_probabilities, memory._replace(words=kept, num_words=memory.num_words + 1)
