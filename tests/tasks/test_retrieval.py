@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from imglish.losses.contrastive import contrastive_loss
 from imglish.metrics.retrieval import RetrievalRecall
 from imglish.models.beit3.heads import Beit3ForRetrieval
 from imglish.structures.batches import ImageTextBatch
@@ -128,3 +129,27 @@ def test_texts_are_found_for_pictures_and_pictures_for_texts() -> None:
 
 def test_evaluation_leaves_the_model_alone() -> None:
     check_evaluation_leaves_the_model_alone(build(), pair_batch())
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.5])
+def test_chunks_have_the_gradient_of_the_whole_batch(drop_path: float) -> None:
+    torch.manual_seed(0)
+    model = Beit3ForRetrieval(replace(CONFIG, depth=2, drop_path=drop_path)).train()
+    images, ids = torch.rand(5, 3, 32, 32), torch.randint(4, 29, (5, 6))
+    padding = torch.zeros_like(ids, dtype=torch.bool)
+    batch = ImageTextBatch(images=images, token_ids=ids, padding=padding, image_ids=torch.arange(5))
+    torch.manual_seed(1)
+    out = RetrievalTask(model, RetrievalRecall(), chunk_size=2).training_step(batch)
+    out.loss.backward()
+    chunked = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    torch.manual_seed(1)
+    parts = [model(*chunk) for chunk in zip(images.split(2), ids.split(2), padding.split(2), strict=True)]
+    vision, text = (torch.cat([part[side] for part in parts]) for side in (0, 1))
+    loss = contrastive_loss(vision, text, model.logit_scale.exp())
+    loss.backward()
+    torch.testing.assert_close(out.loss.detach(), loss.detach())
+    assert chunked.keys() == {name for name, p in model.named_parameters() if p.grad is not None}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(chunked[name], parameter.grad, rtol=1e-4, atol=1e-6)

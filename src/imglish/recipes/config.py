@@ -151,6 +151,7 @@ class RetrievalTask:
         model: The dual encoder.
         augment: Of the training pictures.
         max_text_tokens: Captions are cut to this length.
+        chunk_size: Pairs of a rank encoded at once, where its batch does not fit the memory; 0: all.
         batch_size: Over all ranks.
     """
 
@@ -158,10 +159,11 @@ class RetrievalTask:
     model: Beit3Config = Beit3Config()
     augment: Augment = Augment()
     max_text_tokens: int = 64
+    chunk_size: int = 0
     batch_size: int = 3072
 
     def __post_init__(self) -> None:
-        at_least(self, max_text_tokens=3, batch_size=1)
+        at_least(self, max_text_tokens=3, chunk_size=0, batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from imglish.data.captioning import RetrievalDataset, captions_of
 from imglish.data.loader import SinglePlan, Source
 from imglish.data.pretraining import collate_captioned
 from imglish.data.transforms.image import ImageTransform
+from imglish.errors import ConfigError
 from imglish.metrics.retrieval import RetrievalRecall
 from imglish.models.beit3.heads import Beit3ForRetrieval
 from imglish.recipes.assembly.base import Assembly, Shares, first
@@ -25,6 +26,11 @@ def assemble_retrieval(
     Every caption of a validation picture is scored, as in the official evaluation; of the World's the first
     one, so that R@1 is among as many captions as pictures.
     """
+    if settings.chunk_size and shares.grad_accumulation > 1:
+        raise ConfigError(
+            "task.chunk_size and train.grad_accumulation both save memory, but only chunks let all pairs "
+            "compete; set grad_accumulation to 1"
+        )
     world, size = world_of(config.data), settings.model.image_size
     train = captions_of(captioned(config.data, "train"))
     validation = first(captioned(config.data, "validation"), config.data.num_validation)
@@ -42,7 +48,7 @@ def assemble_retrieval(
     )
     model = Beit3ForRetrieval(settings.model)
     return Assembly(
-        task=RetrievalTask(model, RetrievalRecall()),
+        task=RetrievalTask(model, RetrievalRecall(), chunk_size=settings.chunk_size),
         plan=SinglePlan(
             source=Source(
                 dataset=dataset, per_rank=shares.per_rank(settings.batch_size), seed=config.train.seed
