@@ -21,6 +21,12 @@ from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForMaskedDataModeling, Beit3ForRetrieval
 from imglish.models.beit3.weights import resize_positions
 from imglish.models.vit.model import ViT, ViTForClassification
+from imglish.models.vit.positions import (
+    relative_position_index,
+    resample_positions,
+    resize_positions as resize_vit_positions,
+    resize_relative_positions,
+)
 from imglish.models.vqkd.config import VqkdConfig
 from tests.hub.official_files import (
     BEIT3,
@@ -279,13 +285,56 @@ def test_a_tokenizer_is_resized_with_its_decoder() -> None:
     assert model(torch.zeros(1, 3, 32, 32)).reconstruction.shape == (1, 16, TEACHER_DIM)
 
 
-def test_relative_positions_of_another_grid_are_refused() -> None:
-    with pytest.raises(CheckpointError, match=r"relative positions belong to pictures of \(16, 16\)"):
-        read(BEIT_FINE_TUNED, image_size=(32, 32))
-    assert read(BEIT_FINE_TUNED, image_size=SIZE).config.image_size == SIZE
+@pytest.mark.parametrize("image_size", [(48, 48), (24, 40), (16, 16)])
+@pytest.mark.parametrize("key_list", [BEIT_FINE_TUNED, BEIT_PRETRAINED])
+def test_a_beit_is_resized_as_the_official_loader_does(key_list: str, image_size: tuple[int, int]) -> None:
+    old, new = (4, 4), (image_size[0] // PATCH, image_size[1] // PATCH)
+    official = shrunk(key_list, grid=old)
+    weights = to_imglish(official, where="file", image_size=image_size)
+    back = to_official(weights)
+    tables = {name for name in back if name.endswith("relative_position_bias_table")}
+    assert len(tables) == (DEPTH if key_list == BEIT_FINE_TUNED else 1)
+    for name in back:
+        if name in tables:
+            assert torch.equal(back[name], resize_relative_positions(official[name], old, new))
+        elif name.endswith("relative_position_index"):
+            assert torch.equal(back[name], relative_position_index(new))
+        else:
+            assert torch.equal(back[name], official[name])
+    model = fill(weights)
+    vit = model.vit if isinstance(model, ViTForClassification) else model
+    assert isinstance(vit, ViT)
+    assert vit(torch.zeros(1, 3, *image_size)).shape == (1, new[0] * new[1], WIDTH)
 
 
-@pytest.mark.parametrize("key_list", [RETRIEVAL, TOKENIZER])
+def test_absolute_positions_of_a_beit_are_resized_by_the_sizes_alone() -> None:
+    table = torch.randn(1, 1 + GRID * GRID, WIDTH)
+    official = shrunk(BEIT_FINE_TUNED) | {"pos_embed": table}
+    resized = to_official(to_imglish(official, where="file", image_size=(24, 40)))["pos_embed"]
+    assert torch.equal(resized, resize_vit_positions(table, (GRID, GRID), (3, 5)))
+    half = to_imglish(official | {"pos_embed": table.half()}, where="file", image_size=(24, 40))
+    assert half.state["vit.positions"].dtype == torch.float16
+
+
+def test_positions_of_a_tokenizer_are_resampled_as_at_run_time() -> None:
+    weights = read(TOKENIZER)
+    resized = resize(weights, (32, 24))
+    for name in ("encoder.positions", "decoder.positions"):
+        expected = resample_positions(weights.state[name], (GRID, GRID), (4, 3))
+        assert torch.equal(resized.state[name], expected)
+    images = torch.rand(1, 3, 32, 24) * 2 - 1
+    ran, loaded = fill(weights).encoder, fill(resized).encoder
+    assert isinstance(ran, ViT) and isinstance(loaded, ViT)
+    torch.testing.assert_close(loaded(images), ran(images))
+
+
+def test_our_own_pretraining_with_a_second_head_keeps_its_vit() -> None:
+    own_head = {"cls_pt_norm.weight", "cls_pt_norm.bias", "cls_pt_lm_head.weight", "cls_pt_lm_head.bias"}
+    official = shrunk(BEIT_PRETRAINED) | {name: torch.zeros(3) for name in own_head}
+    assert own_head <= set(to_imglish(official, where="file").dropped)
+
+
+@pytest.mark.parametrize("key_list", [RETRIEVAL, TOKENIZER, BEIT_FINE_TUNED])
 def test_a_size_that_cuts_patches_is_refused(key_list: str) -> None:
     with pytest.raises(CheckpointError, match="image side 20 is not divisible by patch_size 8"):
         read(key_list, image_size=(20, 16))

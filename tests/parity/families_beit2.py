@@ -1,4 +1,7 @@
-"""Parity families of BEiT v2 and BEiT: visual tokenizer, k-means, block masking, fine-tuned ViT."""
+"""Parity families of BEiT v2 and BEiT: visual tokenizer, k-means, block masking, fine-tuned ViT.
+
+Their pretraining has a file of its own.
+"""
 
 from __future__ import annotations
 
@@ -79,10 +82,10 @@ def _read_config(case: Case) -> VqkdConfig:
         if config[name] != value:
             raise NotCoveredError(f"{name}={config[name]!r} belongs to no released tokenizer")
     for vit in (config["encoder"], config["decoder"]):
-        _refuse_others(vit, _FIXED_IN_TOKENIZERS)
-    decoder = _read_vit(config["decoder"])
+        refuse_others(vit, _FIXED_IN_TOKENIZERS)
+    decoder = read_vit(config["decoder"])
     return VqkdConfig(
-        encoder=_read_vit(config["encoder"]),
+        encoder=read_vit(config["encoder"]),
         decoder_width=decoder.width,
         decoder_depth=decoder.depth,
         decoder_heads=decoder.num_heads,
@@ -94,10 +97,11 @@ def _read_config(case: Case) -> VqkdConfig:
     )
 
 
-def _read_vit(config: dict[str, Any]) -> ViTConfig:
-    _refuse_others(config, _FIXED)
-    relative: RelativePositions = "per_block" if config["use_rel_pos_bias"] else "none"
-    if config["use_shared_rel_pos_bias"]:
+def read_vit(config: dict[str, Any]) -> ViTConfig:
+    """Sizes of an official ViT of BEiT or BEiT v2, of any of their classes."""
+    refuse_others(config, _FIXED)
+    relative: RelativePositions = "per_block" if config.get("use_rel_pos_bias", False) else "none"
+    if config.get("use_shared_rel_pos_bias", False):
         if relative != "none":
             raise NotCoveredError("a shared and a table for each block together belong to no released ViT")
         relative = "shared"
@@ -117,7 +121,8 @@ def _read_vit(config: dict[str, Any]) -> ViTConfig:
     )
 
 
-def _refuse_others(config: dict[str, Any], fixed: dict[str, Any]) -> None:
+def refuse_others(config: dict[str, Any], fixed: dict[str, Any]) -> None:
+    """Refuse settings with another value than the one that all released models have."""
     for name, value in fixed.items():
         if config.get(name, value) != value:
             raise NotCoveredError(f"{name}={config[name]!r} belongs to no released ViT of this kind")
@@ -242,7 +247,7 @@ def _symmetric(cells: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def run_classification(case: Case) -> list[Check]:
     """Logits, features, tokens block by block and gradients of a fine-tuned ViT, at several sizes."""
-    config = _read_vit(case.config)
+    config = read_vit(case.config)
     pooling: Pooling = "mean" if case.config["use_mean_pooling"] else "class_token"
     model = ViTForClassification(config, case.config["num_classes"], pooling=pooling)
     state = classification_map(pooling).to_ours(case.weights)

@@ -21,6 +21,7 @@ from tests.parity import (
     families_beit3_files,
     families_beit3_pictures,
     families_beit3_training,
+    families_beit_pretraining,
 )
 from tests.parity.case import Case, Check, NotCoveredError
 from tests.parity.compare import compare
@@ -32,6 +33,7 @@ FAMILIES = (
     *families_beit3_pictures.FAMILIES,
     *families_beit3_training.FAMILIES,
     *families_beit2.FAMILIES,
+    *families_beit_pretraining.FAMILIES,
     *families_adapter.FAMILIES,
 )
 

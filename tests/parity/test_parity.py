@@ -60,6 +60,8 @@ def test_the_name_of_a_case_decides_nothing(copy: Callable[[str], Case]) -> None
         ("beit3_captioning", "beit3.encoder.embed_positions.B.weight"),
         ("beit2_vqkd", "encoder.blocks.1.mlp.fc2.weight"),
         ("beit2_vqkd", "decode_task_layer.2.weight"),
+        ("beit2_pretrain_cls_shared", "cls_pt_layers.1.mlp.fc1.weight"),
+        ("beit2_pretrain_cls_shared", "rel_pos_bias.relative_position_bias_table"),
     ],
 )
 def test_a_changed_weight_fails(copy: Callable[[str], Case], name: str, key: str) -> None:
@@ -109,6 +111,22 @@ def test_another_codebook_update_fails(copy: Callable[[str], Case]) -> None:
     case = copy("beit2_vqkd")
     edit_json(case, lambda content: content["config"].update(decay=0.98))
     assert "train_step.quantize.embedding.weight" in run_case(case).verdict
+
+
+@pytest.mark.parametrize(("setting", "value"), [("early_layers", 3), ("early_layers", 1)])
+def test_another_way_through_the_class_token_fails(
+    copy: Callable[[str], Case], setting: str, value: int
+) -> None:
+    case = copy("beit2_pretrain_cls_shared")
+    edit_json(case, lambda content: content["config"].update({setting: value}))
+    verdict = run_case(case).verdict
+    assert verdict.startswith("FAIL: forward.masked_logits_1") and "masked_logits_0" not in verdict
+
+
+def test_other_resized_tables_fail(copy: Callable[[str], Case]) -> None:
+    case = copy("beit2_relpos_interp_64_to_96")
+    edit_tensor(case, "outputs.safetensors", "interp.table_block1", lambda table: table[60].add_(1e-3))
+    assert run_case(case).verdict == "FAIL: interp.table_block1"
 
 
 def test_an_option_that_no_released_model_has_is_not_covered(copy: Callable[[str], Case]) -> None:

@@ -16,7 +16,7 @@ Layout = Literal["official", "imglish", "timm-vision"]
 Family = Literal["beit3", "vit", "vqkd"]
 
 # What BEiT's pretraining adds to the ViT that is kept: hidden patches, and the head over visual tokens.
-BACKBONE_DROPPED = (INDEX, r"mask_token", r"lm_head\..*", r"cls_pt_layers\..*")
+BACKBONE_DROPPED = (INDEX, r"mask_token", r"lm_head\..*", r"cls_pt_\w+\..*")
 
 # A name that only one kind of head has, in the official layout and in ours. The first that is there decides.
 _OFFICIAL_HEADS: tuple[tuple[str, Kind], ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -24,7 +24,13 @@ from imglish.models.beit3.heads import (
 from imglish.models.beit3.weights import resize_positions
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vit.model import Pooling, ViT, ViTForClassification
-from imglish.models.vit.positions import RelativePositionBias, relative_position_index, resample_positions
+from imglish.models.vit.positions import (
+    RelativePositionBias,
+    relative_position_index,
+    resample_positions,
+    resize_positions as resize_vit_positions,
+    resize_relative_positions,
+)
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.model import Vqkd
 
@@ -160,15 +166,16 @@ def _fill_indices(vit: ViT) -> None:
 
 
 def resize(weights: Weights, image_size: Size) -> Weights:
-    """Resample the position tables to another picture size.
+    """Resample the position tables to another picture size, as the official loaders do.
+
+    Those of tokenizers are resampled as their official models do at run time: no loader of theirs does.
 
     Args:
         weights: Of any kind.
         image_size: (height, width) in pixels.
 
     Raises:
-        CheckpointError: The size does not divide into patches, or the positions are relative to each other,
-            which belong to one grid.
+        CheckpointError: The size does not divide into patches.
     """
     config, state = weights.config, dict(weights.state)
     if min(image_size) < 1:
@@ -181,11 +188,16 @@ def resize(weights: Weights, image_size: Size) -> Weights:
                 grid = (image_size[0] // config.patch_size, image_size[1] // config.patch_size)
                 state[name] = resize_positions(state[name], config.grid_size, grid)
             case ViTConfig():
-                bigger = _resize_vit(state, config, image_size, weights)
+                bigger = replace(config, image_size=image_size)
+                prefix = "" if weights.kind == "backbone" else "vit."
+                _resize_vit(state, prefix, config.grid_size, bigger.grid_size, resize_vit_positions)
             case VqkdConfig(encoder=encoder):
-                small = config.decoder
-                bigger = replace(config, encoder=_resize_vit(state, encoder, image_size, weights, "encoder."))
-                _resize_vit(state, small, bigger.decoder.image_size, weights, "decoder.")
+                bigger = replace(config, encoder=replace(encoder, image_size=image_size))
+                for prefix, old, new in (
+                    ("encoder.", encoder.grid_size, bigger.encoder.grid_size),
+                    ("decoder.", config.decoder.grid_size, bigger.decoder.grid_size),
+                ):
+                    _resize_vit(state, prefix, old, new, resample_positions)
             case _:
                 assert_never(config)
     except ValueError as error:  # of the config
@@ -194,19 +206,15 @@ def resize(weights: Weights, image_size: Size) -> Weights:
 
 
 def _resize_vit(
-    state: dict[str, Tensor], config: ViTConfig, image_size: Size, weights: Weights, prefix: str = ""
-) -> ViTConfig:
-    """Resample the absolute positions in ``state``; returns the new config."""
-    bigger = replace(config, image_size=image_size)
-    if bigger.grid_size == config.grid_size:
-        return bigger
-    if config.relative_positions != "none":
-        raise CheckpointError(
-            f"{weights.where}: its relative positions belong to pictures of {config.image_size}, asked for "
-            f"{image_size}; leave image_size out, or take the file released for that size"
-        )
-    for name in (f"{prefix}positions", f"{prefix}vit.positions"):
-        if name in state:
-            table = resample_positions(state[name].float(), config.grid_size, bigger.grid_size)
-            state[name] = table.to(state[name].dtype)
-    return bigger
+    state: dict[str, Tensor],
+    prefix: str,
+    old: Size,
+    new: Size,
+    fit: Callable[[Tensor, Size, Size], Tensor],
+) -> None:
+    """Fit a ViT's position tables in ``state`` to another grid (rows, columns), absolute ones by ``fit``."""
+    for name, table in state.items():
+        if name == f"{prefix}positions":
+            state[name] = fit(table.float(), old, new).to(table.dtype)
+        elif name.startswith(prefix) and name.endswith("relative_positions.table"):
+            state[name] = resize_relative_positions(table, old, new)

@@ -65,9 +65,9 @@ class ViTConfig:
 class PatchAggregationConfig:
     """How BEiT v2 makes the class token gather the whole picture in pretraining (its section 2.3).
 
-    Patches as they are after an early block, and the class token as it is after the last one, go through a few
-    blocks more, and must tell the hidden visual tokens a second time: what the early patches lack has to come
-    through the class token.
+    Patches as they are after an early block, and the class token as it is after the last one, go through a
+    few blocks more, and must tell the hidden visual tokens a second time: what the early patches lack has to
+    come through the class token.
 
     Args:
         early_layers: Blocks after which the patches are taken: 9 of base's 12, 21 of large's 24.

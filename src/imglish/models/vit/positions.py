@@ -1,10 +1,21 @@
-"""Where a patch is: a bias on attention by offset (BEiT, section 3.1), and resampled absolute positions."""
+"""Where a patch is: a bias on attention by offset (BEiT, section 3.1), absolute positions, and other grids.
+
+Absolute positions are resampled at run time (`resample_positions`) or, once and slightly otherwise, where a
+checkpoint is loaded (`resize_positions`); tables of offsets only there (`resize_relative_positions`).
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+# Rows of a table of relative positions that concern the class token.
+NUM_CLASS_OFFSETS = 3
+
+# Where the official loaders look for the ratio of their progression, and how far they narrow it down.
+_RATIOS = (1.01, 1.5)
+_RATIO_STEP = 1e-6
 
 
 class RelativePositionBias(nn.Module):
@@ -21,7 +32,9 @@ class RelativePositionBias(nn.Module):
     def __init__(self, grid_size: tuple[int, int], num_heads: int) -> None:
         super().__init__()
         rows, columns = grid_size
-        self.table = nn.Parameter(torch.zeros((2 * rows - 1) * (2 * columns - 1) + 3, num_heads))
+        self.table = nn.Parameter(
+            torch.zeros((2 * rows - 1) * (2 * columns - 1) + NUM_CLASS_OFFSETS, num_heads)
+        )
         self.register_buffer("index", relative_position_index(grid_size), persistent=False)
         self.index: Tensor
 
@@ -64,3 +77,109 @@ def resample_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, 
     scale = ((new[0] + 0.1) / old[0], (new[1] + 0.1) / old[1])
     grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
     return torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+def resize_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Fit a table of absolute positions to another grid, as the official loaders do (FACTS, section 9).
+
+    Args:
+        positions: (1, 1 + rows x columns, C), class token first, which stays as it is.
+        old: Its (rows, columns).
+        new: The (rows, columns) wanted.
+
+    Returns:
+        (1, 1 + new rows x new columns, C), bicubic by the sizes alone, unlike `resample_positions`.
+    """
+    if old == new:
+        return positions
+    grid = positions[:, 1:].transpose(1, 2).unflatten(2, old)
+    grid = F.interpolate(grid, size=new, mode="bicubic", align_corners=False)
+    return torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+def resize_relative_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Fit a table of relative positions to another grid, as the official loaders do (FACTS, section 9).
+
+    The old offsets are laid out so that their distances grow as a geometric progression from 1 at the centre
+    to the farthest new offset at the rim: near neighbours keep the bias they had. Through them goes a cubic
+    spline in both directions. The official code knows square grids only; others are treated side by side.
+
+    Args:
+        table: ((2 rows - 1) x (2 columns - 1) + 3, heads); the last three rows, of the class token, stay.
+        old: Its (rows, columns).
+        new: The (rows, columns) wanted.
+
+    Returns:
+        ((2 new rows - 1) x (2 new columns - 1) + 3, heads), of the table's type.
+    """
+    if old == new:
+        return table
+    offsets, of_class = table[:-NUM_CLASS_OFFSETS], table[-NUM_CLASS_OFFSETS:]
+    grid = offsets.unflatten(0, (2 * old[0] - 1, 2 * old[1] - 1)).double()
+    down, right = (_spline_between_sides(a, b).to(table.device) for a, b in zip(old, new, strict=True))
+    resized = torch.einsum("ay,yxh,bx->abh", down, grid, right)
+    return torch.cat([resized.flatten(0, 1).to(table.dtype), of_class])
+
+
+def _spline_between_sides(old: int, new: int) -> Tensor:
+    """Weights (2 new - 1, 2 old - 1) of the old offsets of one side in each new one, float64."""
+    if old == new:
+        return torch.eye(2 * old - 1, dtype=torch.float64)
+    steps = _ratio(old - 1, new - 1) ** torch.arange(old - 1, dtype=torch.float64)
+    distances = steps.cumsum(0)
+    known = torch.cat([-distances.flip(0), torch.zeros(1, dtype=torch.float64), distances])
+    wanted = torch.arange(1 - new, new, dtype=torch.float64)
+    # What lies beyond the farthest known offset has its bias; the ratio rarely leaves any.
+    return _spline_weights(known, wanted.clamp(known[0], known[-1]))
+
+
+def _ratio(num_steps: int, farthest: int) -> float:
+    """Ratio of a progression from 1 whose sum reaches the farthest offset, found by bisection."""
+    low, high = _RATIOS
+    ratio = high
+    while high - low > _RATIO_STEP:
+        ratio = (low + high) / 2
+        if (1 - ratio**num_steps) / (1 - ratio) > farthest:
+            high = ratio
+        else:
+            low = ratio
+    return ratio
+
+
+def _spline_weights(known: Tensor, wanted: Tensor) -> Tensor:
+    """Weights of known points in the values at wanted ones, of the spline through all points.
+
+    Args:
+        known: float64 (n,), rising.
+        wanted: float64 (m,), within the known.
+
+    Returns:
+        float64 (m, n). The spline is cubic without knots at the second and the last but one point ("not a
+        knot"), as of FITPACK; fewer than four points give the polynomial through them.
+    """
+    if len(known) == 1:
+        return torch.ones(len(wanted), 1, dtype=torch.float64)
+    degree = min(3, len(known) - 1)
+    inner = known[2:-2] if degree == 3 else known[:0]
+    knots = torch.cat([known[:1].expand(degree + 1), inner, known[-1:].expand(degree + 1)])
+    through = _spline_basis(known, knots, degree)
+    weights: Tensor = torch.linalg.solve(through, _spline_basis(wanted, knots, degree), left=False)
+    return weights
+
+
+def _spline_basis(points: Tensor, knots: Tensor, degree: int) -> Tensor:
+    """B-splines of a degree at some points, (points, knots - degree - 1), after Cox and de Boor."""
+    x = points[:, None]
+    # The last interval that is not empty is closed, so that the last point belongs to one.
+    closed = (x == knots[-1]) & (knots[1:] == knots[-1]) & (knots[:-1] < knots[-1])
+    basis = ((knots[:-1] <= x) & (x < knots[1:]) | closed).double()
+    for k in range(1, degree + 1):
+        rising = _share(x - knots[: -k - 1], knots[k:-1] - knots[: -k - 1])
+        falling = _share(knots[k + 1 :] - x, knots[k + 1 :] - knots[1:-k])
+        basis = rising * basis[:, :-1] + falling * basis[:, 1:]
+    return basis
+
+
+def _share(distance: Tensor, width: Tensor) -> Tensor:
+    """Distance over width; 0 where knots coincide, between which there is no spline of a lower degree."""
+    return torch.where(width > 0, distance / width.where(width > 0, 1.0), 0.0)

@@ -132,7 +132,8 @@ class ViTForMaskedImageModeling(nn.Module):
     def _init_weights(self) -> None:
         """Cut at one deviation, convolution included; outputs divided by sqrt(2 l).
 
-        Linears of the second way keep PyTorch's start: the official code draws all others before it makes them.
+        Linears of the second way's blocks keep PyTorch's start, as in the official code, which makes those
+        blocks after it has drawn all others.
         """
         config = self.vit.config
         std = config.initial_std
