@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,22 @@ from PIL import Image
 from imglish.cli.main import main
 from imglish.data.world.annotate import CLASSES
 from imglish.data.world.files import read_world
+from imglish.data.world.language import captions
 from imglish.data.world.questions import questions
 from imglish.data.world.scene import WorldConfig, draw_scene
 from imglish.data.world.writer import write_world
+from imglish.inference.predictor import Predictor
+from imglish.text.training import train_tokenizer
 from tests.architecture.source_tree import ROOT
 from tests.architecture.test_documents import blocks
+from tests.inference.tiny_weights import write_files
+from tests.recipes.tiny_runs import LOOP, error_line, segmenting
 
-NUM_TRAIN = 60  # enough that some answers come up often enough to be classes
-TASKS = {
-    "vqa": "vqa_demo",
-    "retrieval": "retrieval_demo",
-    "captioning": "captioning_demo",
-    "segmentation": "semantic_segmentation_demo",
+NUM_TRAIN = 12
+RUNS = {  # as the demo calls them
+    "vqa": ["vqa_demo", "--task.min-answer-count", "2"],
+    "retrieval": ["retrieval_demo"],
+    "captioning": ["captioning_demo", "--task.max-text-tokens", "8"],
 }
 
 
@@ -35,15 +40,25 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of four runs of one step each, as the demo leaves them."""
+    """A folder of four tiny runs, as the demo leaves them."""
     folder = tmp_path_factory.mktemp("runs")
-    common = (
-        "--train.num-steps 1 --train.no-tensorboard --schedule.warmup-steps 0 --task.batch-size 4".split()
-    )
-    data = ["--data.root", str(world), "--data.num-validation", "4"]
-    for name, recipe in TASKS.items():
-        assert main(["train", recipe, *common, *data, "--out", str(folder / name)]) == 0
+    scenes = [draw_scene(WorldConfig(), "train", index) for index in range(40)]
+    texts = [text for scene in scenes for text in captions(scene)]
+    texts += [question.text for scene in scenes for question in questions(scene)]
+    train_tokenizer(texts, folder / "text.spm", vocab_size=100)
+    reading = ["--text-tokenizer", str(folder / "text.spm"), "--task.model.vocab-size", "128"]
+    short = ["--train.num-steps", "1", "--data.num-validation", "4"]
+    for name, recipe in RUNS.items():
+        data = ["--data.root", str(world), "--out", str(folder / name)]
+        assert main(["train", recipe[0], *LOOP, *recipe[1:], *reading, *data, *short]) == 0
+    assert main([*segmenting(world, folder / "segmentation"), *short]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Official-layout files of every use."""
+    return write_files(tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +66,9 @@ def pictures(world: Path) -> list[str]:
     return [str(path) for path in sorted(read_world(world).images("validation").iterdir())]
 
 
-def predict(runs: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
-    assert main(["predict", "--run", str(runs), *arguments]) == 0
+def predict(source: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    option = "--run" if source.is_dir() else "--weights"
+    assert main(["predict", option, str(source), *arguments]) == 0
     return capsys.readouterr().out.splitlines()
 
 
@@ -90,6 +106,68 @@ def test_a_search_ranks_the_pictures(
     assert similarities == sorted(similarities, reverse=True)
 
 
+def test_classes_come_from_a_classifier_or_from_names(
+    files: Path, runs: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = predict(files / "image_classification.pth", capsys, *pictures[:2], "--classify")
+    expected = Predictor(files / "image_classification.pth").classify(pictures[:2], num_classes=3)
+    told = [", ".join(f"{label.name} ({label.probability:.0%})" for label in row) for row in expected]
+    assert lines == [f"{picture}: {row}" for picture, row in zip(pictures[:2], told, strict=True)]
+    asked = ["--classify", "--classes", "red star, fish,green tree", "--num-best", "2", "--json"]
+    found = json.loads("".join(predict(runs, capsys, pictures[0], *asked)))
+    labels = Predictor(runs).classify(pictures[0], ["red star", "fish", "green tree"], 2)
+    assert [entry["name"] for entry in found["pictures"][0]["classes"]] == [label.name for label in labels]
+
+
+def test_pictures_are_compared_with_texts_and_judged(
+    files: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["a red star", "a fish"]
+    lines = predict(files / "retrieval.pth", capsys, *pictures[:2], "--match", *texts)
+    cosines = Predictor(files / "retrieval.pth").match(pictures[:2], texts)
+    assert lines == [
+        f"{picture}: a red star ({row[0]:.3f}), a fish ({row[1]:.3f})"
+        for picture, row in zip(pictures[:2], cosines, strict=True)
+    ]
+    (line,) = predict(files / "nlvr2.pth", capsys, *pictures[:2], "--judge", "both are red")
+    probability = Predictor(files / "nlvr2.pth").judge(pictures[0], pictures[1], "both are red")
+    assert line == f"{probability:.1%} true: both are red"
+
+
+def test_everything_can_be_read_by_a_machine(
+    runs: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "st\N{LATIN SMALL LETTER A WITH DIAERESIS}r.png"
+    Image.open(pictures[0]).save(picture)
+    asked = ["--caption", "--question", "what?", "--search", "a star", "--match", "a", "b"]
+    many = [str(picture), *pictures * 3]  # more than are opened at once
+    found = json.loads("".join(predict(runs, capsys, *many, *asked, "--json", "--num-best", "2")))
+    segmented = ["--segment", str(tmp_path / "maps"), "--json"]
+    shares = json.loads("".join(predict(runs, capsys, str(picture), *segmented)))
+    assert [entry["picture"] for entry in found["pictures"]] == many
+    first, same = found["pictures"][:2]
+    assert isinstance(first["caption"], str) and first["caption"] == same["caption"]
+    assert [set(answer) for answer in first["answers"]] == [{"text", "probability"}] * 2
+    assert [entry["text"] for entry in first["matches"]] == ["a", "b"]
+    assert len(found["search"]) == 2 and found["search"][0]["picture"] in many
+    entry = shares["pictures"][0]["segmentation"]
+    assert Path(entry["file"]).is_file() and sum(entry["shares"].values()) == pytest.approx(1)
+
+
+def test_weights_that_cannot_do_it_name_some_that_can(
+    files: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "--weights", str(files / "vqa.pth"), pictures[0], "--caption"]) == 1
+    error = error_line(capsys.readouterr().err)
+    assert "holds weights of vqa; this needs one of captioning" in error
+    assert main(["predict", "--weights", "beit3_base_patch16_480_vqq", pictures[0], "--caption"]) == 1
+    assert "did you mean 'beit3_base_patch16_480_vqa'?" in capsys.readouterr().err
+    command = ["predict", "--weights", str(files / "vqa.pth"), pictures[0], "--question", "what?"]
+    assert main([*command, "--search", "a star"]) == 1
+    shown = capsys.readouterr()
+    assert "this needs one of retrieval" in error_line(shown.err) and not shown.out  # before anything is said
+
+
 def test_class_maps_have_the_size_of_the_picture_and_leave_it_alone(
     runs: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,10 +190,10 @@ def test_the_example_of_the_readme_runs(
 ) -> None:
     demo = tmp_path / "runs" / "demo"
     demo.mkdir(parents=True)
-    for folder in (world, *(runs / name for name in TASKS)):
+    for folder in (world, *(runs / name for name in [*RUNS, "segmentation"])):
         (demo / folder.name).symlink_to(folder)
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(ROOT / "README.md", "python")
+    (code,) = [code for code in blocks(ROOT / "README.md", "python") if "runs/demo" in code]
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["names"] == CLASSES
@@ -130,6 +208,10 @@ def test_the_example_of_the_readme_runs(
         (["x/a.png", "y/a.png", "--segment", "out"], "two pictures have the same name"),
         (["a.png", "--caption", "--num-best", "0"], "num_best must be at least 1; got 0"),
         (["a.png", "--captoin"], "--caption"),
+        (["a.png", "--caption", "--run", "a", "--weights", "b"], "give --run or --weights, not both"),
+        (["a.png", "--classes", "a,b"], "--classes goes with --classify"),
+        (["a.png", "--classify", "--classes", "a,,b"], "has an empty name; expected names such as cat,dog"),
+        (["a.png", "--judge", "both are red"], "about two pictures, left and right; got 1"),
     ],
 )
 def test_a_wrong_command_says_what_is_missing(

@@ -1,49 +1,92 @@
-"""``imglish predict``: ask a finished run about your own pictures."""
+"""``imglish predict``: ask official weights or a finished run about your own pictures."""
 
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import tyro
 from PIL import Image
+from torch import Tensor
 
+from imglish.errors import CheckpointError, DataFormatError
+from imglish.inference.pictures import open_picture
 from imglish.inference.predictor import Predictor
 
 GOLDEN_RATIO = 0.618034  # steps of hue that keep neighbouring classes apart
+_RUN = Path("runs/demo")
+_AT_ONCE = 8  # pictures opened and computed together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predict:
-    """Caption pictures, answer questions about them, search among them, or segment them.
+    """Caption pictures, answer questions about them, name, search, compare or segment them.
 
     Args:
         pictures: Picture files.
-        run: A finished run, or a folder of several such as the demo's.
+        run: A finished run, or a folder of several such as the demo's; runs/demo if neither this nor weights
+            are given.
+        weights: Instead of a run, official weights by name (downloaded once) or a .pth or .safetensors file.
         caption: Say in a sentence what is on each picture.
         question: Answer this about each picture, with probabilities.
+        classify: Name the classes of each picture, with probabilities.
+        classes: Classes of your own to choose among, with commas between; a dual encoder needs no training
+            for them.
         search: Rank the pictures by how well this text describes them.
+        match: The cosine of each picture with each of these texts.
+        judge: The probability that this statement about two pictures, left and right, is true.
         segment: Folder for a class map of each picture, a PNG whose pixel values are the numbers of classes.
-        num_best: How many answers or pictures to show, at most.
+        num_best: How many answers, classes or found pictures to show, at most.
+        json: Print one JSON object instead of lines.
     """
 
     pictures: tyro.conf.Positional[tuple[Path, ...]]
-    run: Path = Path("runs/demo")
+    run: Path | None = None
+    weights: str = ""
     caption: bool = False
     question: str = ""
+    classify: bool = False
+    classes: str = ""
     search: str = ""
+    match: tuple[str, ...] = ()
+    judge: str = ""
     segment: Path | None = None
     num_best: int = 3
+    json: bool = False
 
     def __post_init__(self) -> None:
         if not self.pictures:
             raise ValueError("name at least one picture")
-        if not (self.caption or self.question or self.search or self.segment):
-            raise ValueError("say what to do: --caption, --question TEXT, --search TEXT or --segment FOLDER")
+        asked = (
+            self.caption,
+            self.question,
+            self.classify,
+            self.search,
+            self.match,
+            self.judge,
+            self.segment,
+        )
+        if not any(asked):
+            raise ValueError(
+                "say what to do: --caption, --question TEXT, --classify, --search TEXT, --match TEXT..., "
+                "--judge TEXT or --segment FOLDER"
+                + (" (--classes goes with --classify)" if self.classes else "")
+            )
+        if self.run is not None and self.weights:
+            raise ValueError("give --run or --weights, not both")
+        if self.classes and not self.classify:
+            raise ValueError("--classes goes with --classify")
+        if self.classes and not all(self.names):
+            raise ValueError(f"--classes {self.classes!r} has an empty name; expected names such as cat,dog")
+        if self.judge and len(self.pictures) != 2:
+            raise ValueError(f"--judge is about two pictures, left and right; got {len(self.pictures)}")
         stems = [picture.stem for picture in self.pictures]
         if self.segment and len(set(stems)) < len(stems):
             raise ValueError("two pictures have the same name; segment them into different folders")
@@ -52,39 +95,145 @@ class Predict:
         if self.num_best < 1:
             raise ValueError(f"num_best must be at least 1; got {self.num_best}")
 
+    @property
+    def names(self) -> list[str]:
+        """The classes to choose among."""
+        return [name.strip() for name in self.classes.split(",")] if self.classes else []
+
 
 def run(arguments: Sequence[str]) -> None:
-    """Print what the run says about the pictures."""
+    """Print what the weights say about the pictures."""
     options = tyro.cli(Predict, args=arguments, prog="imglish predict")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    predictor = Predictor(options.run, device)
-    for picture in options.pictures:
-        if options.caption:
-            print(f"{picture}: {predictor.caption(picture)}")
-        if options.question:
-            answers = predictor.answer(picture, options.question, num_answers=options.num_best)
-            print(
-                f"{picture}: {', '.join(f'{answer.text} ({answer.probability:.0%})' for answer in answers)}"
-            )
-        if options.segment is not None:
-            print(f"{picture}: {_segment(predictor, picture, options.segment)}")
+    predictor = Predictor(_source(options), device)
+    _check(predictor, options)
+    told: list[dict[str, Any]] = []
+    for answer in _ask_of_each(predictor, options):
+        told.append(answer)
+        if not options.json:
+            _print_one(answer)
+    result: dict[str, Any] = {"pictures": told}
     if options.search:
         matches = predictor.search(options.pictures, options.search, num_matches=options.num_best)
-        for match in matches:
-            print(f"{match.similarity:.3f}  {options.pictures[match.number]}")
+        result["search"] = [
+            {"picture": str(options.pictures[match.number]), "similarity": match.similarity}
+            for match in matches
+        ]
+    if options.judge:
+        left, right = options.pictures
+        result["probability_true"] = predictor.judge(left, right, options.judge)
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False, indent=2))
+        return
+    for match in result.get("search", []):
+        print(f"{match['similarity']:.3f}  {match['picture']}")
+    if options.judge:
+        print(f"{result['probability_true']:.1%} true: {options.judge}")
 
 
-def _segment(predictor: Predictor, picture: Path, folder: Path) -> str:
+def _source(options: Predict) -> str | Path:
+    if options.weights:
+        return options.weights
+    folder = options.run or _RUN
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: no such folder; expected a finished run, such as {_RUN} after imglish demo, or "
+            "--weights with a name or file"
+        )
+    return folder
+
+
+def _check(predictor: Predictor, options: Predict) -> None:
+    """Ask everything about no picture, so that weights which cannot answer are refused before any is said."""
+    _ask(predictor, options, [], [])
+    if options.segment is not None:
+        predictor.segment([])
+    if options.search:
+        predictor.search([], options.search)
+    if options.judge:
+        predictor.judge([], [], options.judge)
+
+
+def _ask_of_each(predictor: Predictor, options: Predict) -> Iterator[dict[str, Any]]:
+    """What is said of each picture by itself, some pictures at once."""
+    paths = iter(options.pictures)
+    while chunk := list(islice(paths, _AT_ONCE)):
+        opened, problem = _open(chunk)
+        if opened:  # what can be said of the pictures before a broken one is said
+            yield from _ask(predictor, options, chunk[: len(opened)], opened)
+        if problem is not None:
+            raise problem
+
+
+def _open(paths: Sequence[Path]) -> tuple[list[Tensor], DataFormatError | None]:
+    """Pictures uint8 (3, H, W) up to the first that cannot be opened, and what is wrong with that one."""
+    opened: list[Tensor] = []
+    for path in paths:
+        try:
+            opened.append(open_picture(path))
+        except DataFormatError as problem:
+            return opened, problem
+    return opened, None
+
+
+def _ask(
+    predictor: Predictor, options: Predict, paths: Sequence[Path], opened: Sequence[Tensor]
+) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = [{"picture": str(path)} for path in paths]
+    if options.caption:
+        for answer, caption in zip(told, predictor.caption(opened), strict=True):
+            answer["caption"] = caption
+    if options.question:
+        found = predictor.answer(opened, options.question, options.num_best)
+        for answer, answers in zip(told, found, strict=True):
+            answer["answers"] = [best._asdict() for best in answers]
+    if options.classify:
+        labels = predictor.classify(opened, options.names or None, options.num_best)
+        for answer, classes in zip(told, labels, strict=True):
+            answer["classes"] = [best._asdict() for best in classes]
+    if options.match:
+        for answer, cosines in zip(told, predictor.match(opened, options.match).tolist(), strict=True):
+            answer["matches"] = [
+                {"text": text, "similarity": cosine}
+                for text, cosine in zip(options.match, cosines, strict=True)
+            ]
+    if options.segment is not None:
+        for answer, path, picture in zip(told, paths, opened, strict=True):
+            answer["segmentation"] = _segment(predictor, picture, path, options.segment)
+    return told
+
+
+def _segment(predictor: Predictor, picture: Tensor, path: Path, folder: Path) -> dict[str, Any]:
     """Write the class map of a picture; returns its path and the share of each class, largest first."""
     classes, names = predictor.segment(picture)
     image = Image.fromarray(classes.astype(np.uint8), mode="L")
     image.putpalette(_palette(len(names)))
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{picture.stem}_classes.png"
-    image.save(path)
+    target = folder / f"{path.stem}_classes.png"
+    image.save(target)
     shares = np.bincount(classes.ravel(), minlength=len(names)) / classes.size
     order = [index for index in np.argsort(-shares, kind="stable") if shares[index] > 0]
-    return f"{path} ({', '.join(f'{names[index]} {shares[index]:.1%}' for index in order)})"
+    return {"file": str(target), "shares": {names[index]: float(shares[index]) for index in order}}
+
+
+def _print_one(answer: dict[str, Any]) -> None:
+    """A line for each thing that was asked of a picture."""
+    picture = answer["picture"]
+    if "caption" in answer:
+        print(f"{picture}: {answer['caption']}")
+    if "answers" in answer:
+        told = (f"{best['text']} ({best['probability']:.0%})" for best in answer["answers"])
+        print(f"{picture}: {', '.join(told)}")
+    if "classes" in answer:
+        told = (f"{best['name']} ({best['probability']:.0%})" for best in answer["classes"])
+        print(f"{picture}: {', '.join(told)}")
+    if "matches" in answer:
+        told = (f"{match['text']} ({match['similarity']:.3f})" for match in answer["matches"])
+        print(f"{picture}: {', '.join(told)}")
+    if "segmentation" in answer:
+        found = answer["segmentation"]
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in found["shares"].items())
+        print(f"{picture}: {found['file']} ({shares})")
 
 
 def _palette(num_classes: int) -> bytes:

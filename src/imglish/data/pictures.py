@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from imglish.data.transforms.upright import open_image, to_rgb
 from imglish.errors import DataFormatError
 
 _ONE_CHANNEL = {"1": np.uint8, "L": np.uint8, "P": np.uint8, "I;16": np.int32, "I": np.int32}
-_UNBOUNDED = ("I", "F")
 
 
 def decode_picture(data: bytes, name: str) -> Tensor:
@@ -34,14 +34,7 @@ def decode_picture(data: bytes, name: str) -> Tensor:
     Raises:
         DataFormatError: The data is empty, cut short, damaged, no picture, or of 32 bits a channel.
     """
-    image = _decode(data, name, upright=True)
-    if image.mode in _UNBOUNDED:
-        raise DataFormatError(
-            f"{name}: has 32 bits a channel, whose range is not known; expected 8 or 16: convert it to 8 bits"
-        )
-    if image.mode.startswith("I;16"):  # Pillow would clip instead of scaling
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    pixels = np.asarray(image.convert("RGB"))
+    pixels = np.asarray(to_rgb(_decode(data, name, upright=True), name))
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
@@ -101,18 +94,7 @@ def _read(path: Path) -> bytes:
 def _decode(data: bytes, name: str, *, upright: bool = False) -> Image.Image:
     if not data:
         raise DataFormatError(f"{name}: is empty; expected a picture: get it again")
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-        return ImageOps.exif_transpose(image) if upright else image
-    except UnidentifiedImageError:
-        raise DataFormatError(
-            f"{name}: is no picture that can be decoded; expected PNG, JPEG or the like: get it again"
-        ) from None
-    except Exception as error:  # on damaged data decoders raise nearly anything
-        raise DataFormatError(
-            f"{name}: does not decode ({error or type(error).__name__}); expected a picture: get it again"
-        ) from None
+    return open_image(io.BytesIO(data), name, upright=upright)
 
 
 def _check_size(image: Image.Image, path: Path, size: tuple[int, int]) -> None:

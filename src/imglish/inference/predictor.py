@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imglish.data.transforms.image import to_model_range
 from imglish.decoding.beam_search import BeamSearchConfig, beam_search
-from imglish.errors import CheckpointError, DataFormatError
-from imglish.hub.load import LoadedRun, load_run
+from imglish.errors import ConfigError
+from imglish.hub.load import LoadedRun
+from imglish.inference.batches import Batches, list_texts, pair, positive, text_tokenizer
+from imglish.inference.class_map import largest_at_size
+from imglish.inference.class_names import choose_classes, write_prompts
+from imglish.inference.pictures import MAX_PIXELS, Picture, Pictures, list_pictures
+from imglish.inference.sources import ANSWERS, CAPTIONS, DUAL, PICTURE_VECTORS, SEGMENTS, STATEMENTS, Source
+from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
 from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForRetrieval, Beit3ForVqa
-from imglish.text.tokenizer import BOS, EOS, PAD, TextTokenizer
+from imglish.text.tokenizer import BOS, EOS, PAD
 
-Picture = Path | str | Image.Image
-
-# Where a demo keeps the run of each task.
-_FOLDERS = {
-    "vqa": "vqa",
-    "retrieval": "retrieval",
-    "captioning": "captioning",
-    "semantic_segmentation": "segmentation",
-}
+Vectors = NDArray[np.float32]
+M = TypeVar("M", bound=nn.Module)
+R = TypeVar("R")
+TopK = torch.return_types.topk
 
 
 class Answer(NamedTuple):
     """An answer and its probability (each answer is judged alone, so they need not sum to one)."""
 
     text: str
+    probability: float
+
+
+class Label(NamedTuple):
+    """A class and its probability among all of them."""
+
+    name: str
     probability: float
 
 
@@ -45,136 +51,277 @@ class Match(NamedTuple):
     similarity: float
 
 
+class Segmentation(NamedTuple):
+    """The class of each pixel, int64 (H, W), as an index into ``names``."""
+
+    classes: NDArray[np.int64]
+    names: tuple[str, ...]
+
+
 class Predictor:
-    """Caption, answer, search and segment with the runs of one folder.
+    """Everything that BEiT-3 answers, with weights of any origin.
+
+    Methods take one picture and return one plain result, or take a sequence and return as many. A picture is
+    a path, encoded bytes, a PIL image, a NumPy array uint8 (H, W, 3) or (H, W), or a tensor uint8 (3, H, W);
+    kinds and sizes may differ within a call. Texts longer than those of training are cut as there; an empty
+    text is one without words.
+
+    Each method needs weights that were trained for it. It raises `CheckpointError` where the source has none,
+    `DataFormatError` where a picture cannot be used, and `ConfigError` where arguments do not fit together.
 
     Args:
-        folder: A run folder, or a folder of several such as the demo's.
-        device: Where the models compute.
+        source: A name of `list_models`, a ``.pth`` or ``.safetensors`` file, a run folder, a folder of
+            several runs such as the demo's, or what `load_model` returned.
+        device: Where the models compute; what is loaded already stays where it is.
+        batch_size: How many pictures or texts are computed at once.
+        max_pixels: Larger pictures are refused, files among them before they are decoded.
 
     Raises:
-        CheckpointError: The folder holds no run.
+        CheckpointError: There is no such source, or its weights are damaged.
+        ConfigError: A number is not positive.
     """
 
-    def __init__(self, folder: Path | str, device: torch.device | str = "cpu") -> None:
-        self._folder, self._device = Path(folder), torch.device(device)
-        self._runs: dict[str, LoadedRun] = {}
-        if not self._folder.is_dir():
-            raise CheckpointError(f"{folder}: no such folder; expected a finished run, such as runs/demo")
+    def __init__(
+        self,
+        source: Path | str | LoadedRun,
+        device: torch.device | str = "cpu",
+        *,
+        batch_size: int = 16,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self._batch_size = positive("batch_size", batch_size)
+        self._max_pixels = positive("max_pixels", max_pixels)
+        self._source = Source(source, device)
+        self._named: tuple[tuple[tuple[str, ...], ...], Tensor] | None = None  # the last zero-shot classes
 
+    # mypy warns below that a path, being a str, could also be a sequence of paths; it is never taken as one.
+    @overload
+    def caption(self, pictures: Picture) -> str: ...  # type: ignore[overload-overlap]
+    @overload
+    def caption(self, pictures: Sequence[Picture]) -> list[str]: ...
     @torch.no_grad()
-    def caption(self, picture: Picture) -> str:
+    def caption(self, pictures: Pictures) -> str | list[str]:
         """Say in a sentence what is to be seen."""
-        run = self._run("captioning")
-        model, text = run.model, _text(run)
-        assert isinstance(model, Beit3ForCaptioning)
+        run = self._source.get(CAPTIONS)
+        model, text = _model(run, Beit3ForCaptioning), text_tokenizer(run)
+        listed, single = list_pictures(pictures)
         config = BeamSearchConfig(
             num_beams=run.settings["num_beams"],
             max_tokens=run.settings["max_text_tokens"],
             length_penalty=run.settings["length_penalty"],
         )
-        found = beam_search(
-            lambda memory, words: model.step(memory, words, text.mask_id),
-            model.start(self._image(picture, run)),
-            batch_size=1,
-            bos=BOS,
-            eos=EOS,
-            config=config,
-            device=self._device,
-        )
-        return text.decode(found[0].words)
+        captions = []
+        for images in self._batches(run).images(listed):
+            found = beam_search(
+                lambda memory, words: model.step(memory, words, text.mask_id),
+                model.start(images),
+                batch_size=len(images),
+                bos=BOS,
+                eos=EOS,
+                config=config,
+                device=images.device,
+            )
+            captions += [text.decode(hypothesis.words) for hypothesis in found]
+        return _one_or_all(captions, single)
+
+    @overload
+    def answer(self, pictures: Picture, questions: str, num_answers: int = 3) -> list[Answer]: ...  # type: ignore[overload-overlap]
+    @overload
+    def answer(
+        self, pictures: Pictures, questions: str | Sequence[str], num_answers: int = 3
+    ) -> list[list[Answer]]: ...
+    @torch.no_grad()
+    def answer(
+        self, pictures: Pictures, questions: str | Sequence[str], num_answers: int = 3
+    ) -> list[Answer] | list[list[Answer]]:
+        """The most probable answers to questions, best first.
+
+        Args:
+            pictures: One or several.
+            questions: One for each picture; a single one is asked about every picture, and a single picture
+                is asked every question.
+            num_answers: How many answers, at most.
+        """
+        run = self._source.get(ANSWERS)
+        model = _model(run, Beit3ForVqa)
+        num_best = min(positive("num_answers", num_answers), len(run.labels))
+        (listed, asked), single = pair(pictures=list_pictures(pictures), questions=list_texts(questions))
+        batches = self._batches(run)
+        every = zip(batches.images(listed), batches.token_ids(asked), strict=True)
+        best = [model(images, ids, ids == PAD).float().sigmoid().topk(num_best) for images, ids in every]
+        return _one_or_all(_named(Answer, run.labels, best), single)
+
+    @overload
+    def classify(  # type: ignore[overload-overlap]
+        self,
+        pictures: Picture,
+        classes: Sequence[str] | None = None,
+        num_classes: int = 5,
+        *,
+        prompts: Sequence[str] | None = None,
+    ) -> list[Label]: ...
+    @overload
+    def classify(
+        self,
+        pictures: Sequence[Picture],
+        classes: Sequence[str] | None = None,
+        num_classes: int = 5,
+        *,
+        prompts: Sequence[str] | None = None,
+    ) -> list[list[Label]]: ...
+    @torch.no_grad()
+    def classify(
+        self,
+        pictures: Pictures,
+        classes: Sequence[str] | None = None,
+        num_classes: int = 5,
+        *,
+        prompts: Sequence[str] | None = None,
+    ) -> list[Label] | list[list[Label]]:
+        """The most probable classes, best first.
+
+        Args:
+            pictures: One or several.
+            classes: Names of your own, among which a dual encoder chooses without training; None takes the
+                classes that a classifier was trained for.
+            num_classes: How many classes, at most.
+            prompts: What the dual encoder reads of a class: ``{name}`` (or ``{}``) is its name. The vectors
+                of several prompts are averaged. None takes the prompt of training where there was one, else
+                the bare name and "a photo of a {name}."
+        """
+        num_best = positive("num_classes", num_classes)
+        if classes is None and prompts is not None:
+            raise ConfigError("prompts are for classes of your own; give classes as well")
+        run, names = choose_classes(self._source, classes)
+        listed, single = list_pictures(pictures)
+        if isinstance(run.model, Beit3ForImageClassification):
+            logits = [run.model(images).float() for images in self._batches(run).images(listed)]
+        else:
+            vectors = self._encode_classes(write_prompts(names, prompts, run), run)
+            scale = _model(run, Beit3ForRetrieval).logit_scale.exp()
+            logits = [(scale * self._encode_images(listed, run) @ vectors.T).float()]
+        best = [batch.softmax(dim=1).topk(min(num_best, len(names))) for batch in logits]
+        return _one_or_all(_named(Label, names, best), single)
 
     @torch.no_grad()
-    def answer(self, picture: Picture, question: str, *, num_answers: int = 3) -> list[Answer]:
-        """The most probable answers to a question, best first."""
-        run = self._run("vqa")
-        assert isinstance(run.model, Beit3ForVqa)
-        ids = self._ids([question], run)
-        logits = run.model(self._image(picture, run), ids, ids == PAD)[0]
-        best = logits.sigmoid().topk(min(num_answers, len(run.labels)))
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [Answer(run.labels[index], value) for index, value in pairs]
+    def embed_images(self, pictures: Pictures) -> Vectors:
+        """Unit vectors of the dual encoder: (C,) of one picture, (B, C) of several."""
+        run = self._source.get(PICTURE_VECTORS)
+        listed, single = list_pictures(pictures)
+        vectors = _numpy(self._encode_images(listed, run))
+        return vectors[0] if single else vectors
 
     @torch.no_grad()
-    def search(self, pictures: Sequence[Picture], query: str, *, num_matches: int = 5) -> list[Match]:
+    def embed_texts(self, texts: str | Sequence[str]) -> Vectors:
+        """Unit vectors in the space of `embed_images`: (C,) of one text, (B, C) of several."""
+        run = self._source.get(DUAL)
+        listed, single = list_texts(texts)
+        vectors = _numpy(self._encode_texts(listed, run))
+        return vectors[0] if single else vectors
+
+    @torch.no_grad()
+    def match(self, pictures: Pictures, texts: str | Sequence[str]) -> Vectors:
+        """Cosines in [-1, 1] of every picture with every text.
+
+        Returns:
+            (pictures, texts); a side that is a single picture or text has no dimension.
+        """
+        vision, text = self.embed_images(pictures), self.embed_texts(texts)
+        cosines: Vectors = np.asarray(np.clip(vision @ text.T, -1, 1), dtype=np.float32)
+        return cosines
+
+    @torch.no_grad()
+    def search(self, pictures: Pictures, query: str, num_matches: int = 5) -> list[Match]:
         """The pictures that a text describes best, best first."""
-        run = self._run("retrieval")
-        assert isinstance(run.model, Beit3ForRetrieval)
-        ids = self._ids([query], run)
-        text = run.model.encode_texts(ids, ids == PAD)
-        vision = torch.cat([run.model.encode_images(self._image(picture, run)) for picture in pictures])
-        best = (vision @ text[0]).topk(min(num_matches, len(pictures)))
-        return [Match(*pair) for pair in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+        num_best = positive("num_matches", num_matches)
+        cosines = np.atleast_1d(self.match(pictures, query))
+        order = np.argsort(-cosines, kind="stable")[:num_best]
+        return [Match(int(number), float(cosines[number])) for number in order]
 
+    @overload
+    def judge(self, left: Picture, right: Picture, statements: str) -> float: ...  # type: ignore[overload-overlap]
+    @overload
+    def judge(self, left: Pictures, right: Pictures, statements: str | Sequence[str]) -> list[float]: ...
     @torch.no_grad()
-    def segment(self, picture: Picture) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-        """The class of each pixel of the picture, (H, W), as an index into the names returned beside it."""
-        run = self._run("semantic_segmentation")
-        size = _open(picture).size
-        logits = run.model(self._image(picture, run))
-        logits = F.interpolate(logits, size=(size[1], size[0]), mode="bilinear", align_corners=False)
-        return logits[0].argmax(dim=0).cpu().numpy(), run.labels
+    def judge(self, left: Pictures, right: Pictures, statements: str | Sequence[str]) -> float | list[float]:
+        """The probability that a statement about two pictures is true.
 
-    def _run(self, kind: str) -> LoadedRun:
-        if kind not in self._runs:
-            inner = self._folder / _FOLDERS[kind]
-            folder = inner if inner.is_dir() else self._folder
-            run = load_run(folder, self._device)
-            if run.kind != kind:
-                raise CheckpointError(
-                    f"{self._folder} is a run of {run.kind}; this needs one of {kind}, "
-                    f"such as runs/demo/{inner.name}"
-                )
-            if run.text is None and kind != "semantic_segmentation":
-                raise CheckpointError(
-                    f"{folder} has no text.spm, the text tokenizer it was trained with: put it back, or "
-                    "train the run anew"
-                )
-            self._runs[kind] = run
-        return self._runs[kind]
-
-    def _image(self, picture: Picture, run: LoadedRun) -> Tensor:
-        height, width = run.config.image_size
-        image = _open(picture).resize((width, height), Image.Resampling.BICUBIC)
-        array = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
-        return to_model_range(array)[None].to(self._device)
-
-    def _ids(self, texts: Sequence[str], run: LoadedRun) -> Tensor:
-        ids = [_text(run).encode_for_model(text, run.settings["max_text_tokens"]) for text in texts]
-        return torch.tensor(ids, device=self._device)
-
-
-def _text(run: LoadedRun) -> TextTokenizer:
-    assert run.text is not None  # _run has looked
-    return run.text
-
-
-def _open(picture: Picture) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        return _rgb(ImageOps.exif_transpose(picture), "the picture")
-    try:
-        with Image.open(picture) as file:
-            image = ImageOps.exif_transpose(file)
-    except FileNotFoundError:
-        raise DataFormatError(f"{picture}: no such file; expected a picture: check the path") from None
-    except UnidentifiedImageError:
-        raise DataFormatError(
-            f"{picture}: is no picture that can be decoded; expected PNG, JPEG or the like: get it again"
-        ) from None
-    except Exception as error:  # on damaged data decoders raise nearly anything
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataFormatError(
-            f"{picture}: does not decode ({reason}); expected a picture: get it again"
-        ) from None
-    return _rgb(image, str(picture))
-
-
-def _rgb(image: Image.Image, name: str) -> Image.Image:
-    """A picture as the models were trained on them: `imglish.data.pictures.decode_picture`."""
-    if image.mode in ("I", "F"):
-        raise DataFormatError(
-            f"{name}: has 32 bits a channel, whose range is not known; expected 8 or 16: convert it to 8 bits"
+        Args:
+            left: The left picture, or several.
+            right: The right picture of each.
+            statements: One for each pair; whatever is single goes with all of the others.
+        """
+        run = self._source.get(STATEMENTS)
+        model = _model(run, Beit3ForNlvr2)
+        (lefts, rights, said), single = pair(
+            left=list_pictures(left), right=list_pictures(right), statements=list_texts(statements)
         )
-    if image.mode.startswith("I;16"):  # Pillow would clip instead of scaling
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
+        batches = self._batches(run)
+        every = zip(
+            batches.images(lefts, "left picture"),
+            batches.images(rights, "right picture"),
+            batches.token_ids(said),
+            strict=True,
+        )
+        true = [model(*images, ids, ids == PAD).float().softmax(dim=1)[:, 1] for *images, ids in every]
+        return _one_or_all([probability for batch in true for probability in batch.tolist()], single)
+
+    @overload
+    def segment(self, pictures: Picture) -> Segmentation: ...  # type: ignore[overload-overlap]
+    @overload
+    def segment(self, pictures: Sequence[Picture]) -> list[Segmentation]: ...
+    @torch.no_grad()
+    def segment(self, pictures: Pictures) -> Segmentation | list[Segmentation]:
+        """The class of each pixel of the picture, (H, W), as an index into the names returned beside it."""
+        run = self._source.get(SEGMENTS)
+        listed, single = list_pictures(pictures)
+        maps = [
+            Segmentation(largest_at_size(logits, size), run.labels)
+            for images, sizes in self._batches(run).sized_images(listed)
+            for logits, size in zip(run.model(images), sizes, strict=True)
+        ]
+        return _one_or_all(maps, single)
+
+    def _encode_classes(self, texts: tuple[tuple[str, ...], ...], run: LoadedRun) -> Tensor:
+        """Unit vectors (classes, C), averaged over prompts; those of the last call are kept."""
+        known = self._named  # read once: another thread may ask for other classes meanwhile
+        if known is None or known[0] != texts:
+            vectors = torch.stack([self._encode_texts(prompt, run) for prompt in texts])
+            known = self._named = texts, F.normalize(vectors.mean(dim=0), dim=1)
+        return known[1]
+
+    def _encode_images(self, pictures: list[Picture], run: LoadedRun) -> Tensor:
+        """Unit vectors (B, C)."""
+        model = _model(run, Beit3ForRetrieval)
+        batches = [model.encode_images(images) for images in self._batches(run).images(pictures)]
+        return torch.cat(batches) if batches else model.vision_head.weight.new_zeros(0, run.config.width)
+
+    def _encode_texts(self, texts: Sequence[str], run: LoadedRun) -> Tensor:
+        """Unit vectors (B, C)."""
+        model = _model(run, Beit3ForRetrieval)
+        batches = [model.encode_texts(ids, ids == PAD) for ids in self._batches(run).token_ids(texts)]
+        return torch.cat(batches) if batches else model.text_head.weight.new_zeros(0, run.config.width)
+
+    def _batches(self, run: LoadedRun) -> Batches:
+        return Batches(run, self._batch_size, self._max_pixels)
+
+
+def _model(run: LoadedRun, expected: type[M]) -> M:
+    assert isinstance(run.model, expected)  # its kind says so
+    return run.model
+
+
+def _named(make: Callable[[str, float], R], names: Sequence[str], batches: Iterable[TopK]) -> list[list[R]]:
+    """The best of each row, (B, K) of each batch, with their names."""
+    rows = [row for best in batches for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    return [[make(names[index], value) for index, value in zip(*row, strict=True)] for row in rows]
+
+
+def _one_or_all(results: list[R], single: bool) -> R | list[R]:
+    return results[0] if single else results
+
+
+def _numpy(vectors: Tensor) -> Vectors:
+    """Unit vectors as float32, also where the model computes in half precision."""
+    array: Vectors = F.normalize(vectors.float(), dim=1).cpu().numpy()
+    return array

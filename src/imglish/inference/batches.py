@@ -1,0 +1,103 @@
+"""Pictures and texts as they were given, listed, paired and turned into batches of a model's own form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imglish.errors import ConfigError
+from imglish.hub.load import LoadedRun
+from imglish.inference.pictures import Picture, open_picture, prepare
+from imglish.text.tokenizer import PAD, TextTokenizer
+
+
+def positive(name: str, value: int) -> int:
+    """The value; raises ConfigError where it is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} must be a whole number of at least 1; got {value!r}")
+    return value
+
+
+def list_texts(texts: str | Iterable[str]) -> tuple[list[str], bool]:
+    """The texts as a list, and whether it was a single one; raises ConfigError for what is no text."""
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    strange = [text for text in listed if not isinstance(text, str)]
+    if strange:
+        raise ConfigError(f"{strange[0]!r} is of type {type(strange[0]).__name__}; expected a text")
+    # Half characters, as names of files may have them, are no Unicode that the text tokenizer reads.
+    return [text.encode("utf-8", "replace").decode() for text in listed], isinstance(texts, str)
+
+
+def pair(**given: tuple[list[Any], bool]) -> tuple[list[list[Any]], bool]:
+    """Bring lists to one length.
+
+    Args:
+        given: Lists by the name of the argument, each with whether it was a single value.
+
+    Returns:
+        The lists with single values repeated, and whether all were single.
+
+    Raises:
+        ConfigError: Lists differ in length.
+    """
+    lengths = {name: len(values) for name, (values, single) in given.items() if not single}
+    if len(set(lengths.values())) > 1:
+        told = " and ".join(f"{length} {name}" for name, length in lengths.items())
+        raise ConfigError(f"got {told}; expected as many of each, or a single one")
+    length = next(iter(lengths.values()), 1)
+    return [values * length if single else values for values, single in given.values()], not lengths
+
+
+class Batches:
+    """Batches for one model, opened and tokenized only when they are asked for.
+
+    Args:
+        run: The model and its settings.
+        size: Of a batch.
+        max_pixels: Larger pictures are refused.
+    """
+
+    def __init__(self, run: LoadedRun, size: int, max_pixels: int) -> None:
+        self._run, self._size, self._max_pixels = run, size, max_pixels
+        self._like = next(run.model.parameters())
+
+    def images(self, pictures: list[Picture], called: str = "picture") -> Iterator[Tensor]:
+        """Batches (B, 3, H, W) in the model's range; ``called`` names pictures without a path in errors."""
+        for images, _ in self.sized_images(pictures, called):
+            yield images
+
+    def sized_images(
+        self, pictures: list[Picture], called: str = "picture"
+    ) -> Iterator[tuple[Tensor, list[tuple[int, int]]]]:
+        """`images`, each batch with the sizes (height, width) that its pictures had."""
+        imagenet = self._run.settings.get("pictures") == "imagenet"
+        before: Picture | None = None
+        for first in range(0, len(pictures), self._size):
+            prepared, sizes = [], []
+            for number, picture in enumerate(pictures[first : first + self._size], first + 1):
+                if picture is not before:  # many questions may be about the same one
+                    name = f"{called} {number}" if len(pictures) > 1 else f"the {called}"
+                    opened = open_picture(picture, name, max_pixels=self._max_pixels)
+                    size = (opened.shape[1], opened.shape[2])
+                    image = prepare(opened, self._run.config.image_size, imagenet=imagenet)
+                    before = picture
+                prepared.append(image)
+                sizes.append(size)
+            yield torch.stack(prepared).to(self._like.device, self._like.dtype), sizes
+
+    def token_ids(self, texts: Sequence[str]) -> Iterator[Tensor]:
+        """Batches int64 (B, T), cut as in training and padded."""
+        text, longest = text_tokenizer(self._run), self._run.settings["max_text_tokens"]
+        for first in range(0, len(texts), self._size):
+            batch = texts[first : first + self._size]
+            ids = [torch.tensor(text.encode_for_model(words, longest)) for words in batch]
+            yield nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=PAD).to(self._like.device)
+
+
+def text_tokenizer(run: LoadedRun) -> TextTokenizer:
+    """The text tokenizer of weights that `Source.get` has looked at."""
+    assert run.text is not None
+    return run.text

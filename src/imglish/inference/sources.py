@@ -1,0 +1,146 @@
+"""Which weights answer: a name, a file, a run, or the fitting one of a folder of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import yaml
+
+from imglish.errors import CheckpointError
+from imglish.hub.load import LoadedRun, load_model, load_run
+
+
+class Use(NamedTuple):
+    """Something to ask of a model.
+
+    Args:
+        kinds: Of `LoadedRun` that can do it.
+        folder: Where a demo keeps its run.
+        official: Released weights that can do it, by name; empty where none were released.
+        reads_text: Whether it needs a text tokenizer.
+    """
+
+    kinds: tuple[str, ...]
+    folder: str
+    official: str
+    reads_text: bool = True
+
+
+CAPTIONS = Use(("captioning",), "captioning", "beit3_base_patch16_480_coco_captioning")
+ANSWERS = Use(("vqa",), "vqa", "beit3_base_patch16_480_vqa")
+DUAL = Use(("retrieval", "contrastive", "class_names"), "retrieval", "beit3_base_patch16_384_coco_retrieval")
+PICTURE_VECTORS = DUAL._replace(reads_text=False)
+STATEMENTS = Use(("nlvr2",), "nlvr2", "beit3_base_patch16_224_nlvr2")
+CLASSES = Use(
+    ("image_classification",), "image_classification", "beit3_base_patch16_224_in1k", reads_text=False
+)
+SEGMENTS = Use(("semantic_segmentation",), "segmentation", "", reads_text=False)
+
+
+class Source:
+    """Where loaded models come from.
+
+    Args:
+        source: An official name, a ``.pth`` or ``.safetensors`` file, a run folder, a folder of several runs,
+            or what `load_model` returned.
+        device: Where models are put; what is loaded already stays where it is.
+
+    Raises:
+        CheckpointError: There is no such thing, or the file is damaged.
+    """
+
+    def __init__(self, source: Path | str | LoadedRun, device: torch.device | str) -> None:
+        self._device = device
+        self._loaded: dict[Path, LoadedRun] = {}
+        self._single: LoadedRun | None = None
+        self._folder: Path | None = None
+        self.name = "the loaded run"
+        if isinstance(source, LoadedRun):
+            self._single = source
+            return
+        self.name = str(source)
+        if not self.name:
+            raise CheckpointError(
+                "'': no weights are called so; expected a name of imglish.list_models(), a file or a folder"
+            )
+        if Path(source).is_dir():
+            self._folder = Path(source)
+        else:
+            self._single = load_model(source, device=device)
+
+    def offers(self, use: Use) -> bool:
+        """Whether some of the weights can do it; those of a folder are not loaded for that."""
+        if self._single is not None:
+            return self._single.kind in use.kinds
+        assert self._folder is not None
+        return _is_run(self._folder / use.folder) or any(kind in use.kinds for kind in self._kinds().values())
+
+    def get(self, use: Use) -> LoadedRun:
+        """The weights that can do it.
+
+        Raises:
+            CheckpointError: There are none, or several, or the text tokenizer is missing.
+        """
+        path = None if self._folder is None else self._choose(use, self._folder)
+        run = self._single
+        if path is not None:
+            if path not in self._loaded:
+                self._loaded[path] = load_run(path, self._device)
+            run = self._loaded[path]
+        assert run is not None
+        if run.kind not in use.kinds:
+            what = "holds weights" if path is None else "is a run"
+            raise CheckpointError(f"{self.name} {what} of {run.kind}; this needs one of {_advice(use)}")
+        if run.text is None and use.reads_text:
+            raise CheckpointError(
+                f"{self.name} came without a text tokenizer: put text.spm or beit3.spm beside the weights"
+                if path is None
+                else f"{path} has no text.spm, the text tokenizer it was trained with: put it back, or train "
+                "the run anew"
+            )
+        return run
+
+    def _choose(self, use: Use, folder: Path) -> Path:
+        """The run folder in a folder of several, by its name in a demo or else by its kind."""
+        if (folder / use.folder).is_dir():
+            return folder / use.folder
+        kinds = self._kinds()
+        if _is_run(folder) or not kinds:
+            return folder  # loading says what is wrong
+        fitting = [path for path, kind in kinds.items() if kind in use.kinds]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise CheckpointError(
+                f"{folder} holds several runs of {' or '.join(use.kinds)}: "
+                f"{', '.join(path.name for path in fitting)}; give one of them"
+            )
+        raise CheckpointError(f"{folder} holds no run of that kind; this needs one of {_advice(use)}")
+
+    def _kinds(self) -> dict[Path, str]:
+        """Finished runs of the folder (itself, or those in it) with their kinds."""
+        assert self._folder is not None
+        folders = [self._folder] if _is_run(self._folder) else sorted(self._folder.iterdir())
+        return {path: _kind(path) for path in folders if _is_run(path)}
+
+
+def _advice(use: Use) -> str:
+    return f"{' or '.join(use.kinds)}, such as runs/demo/{use.folder}" + (
+        f" or {use.official}" if use.official else ""
+    )
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() and (folder / "model.safetensors").is_file()
+
+
+def _kind(folder: Path) -> str:
+    path = folder / "config.yaml"
+    try:
+        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["task"]["kind"])
+    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise CheckpointError(
+            f"{path}: damaged ({type(error).__name__}); expected the settings of a run and its task"
+        ) from error
