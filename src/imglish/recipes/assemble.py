@@ -82,7 +82,7 @@ def train_recipe(config: RunConfig, out: Path, *, resume: bool = False, title: s
     with join_ranks(config.train.device) as ranks:
         torch.manual_seed(config.train.seed)
         shares = Shares(ranks.rank, ranks.world_size, config.train.grad_accumulation)
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.create()
         assembly = assemble(config, folder, shares)
         # Only now is the folder this run's: data that can not be read must not keep a mended command out.
         folder.write_config(config)

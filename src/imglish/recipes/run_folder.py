@@ -65,8 +65,8 @@ class RunFolder:
         """The final scores."""
         return self.path / "scores.json"
 
-    def write_config(self, config: RunConfig) -> None:
-        """Save the resolved config.
+    def create(self) -> None:
+        """Make the folder, where there is none.
 
         Raises:
             ConfigError: The path is that of a file.
@@ -77,6 +77,10 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path}: is or lies in a file; expected a folder for the run: choose another with --out"
             ) from None
+
+    def write_config(self, config: RunConfig) -> None:
+        """Save the resolved config; errors as in `create`."""
+        self.create()
         self.config_path.write_text(to_yaml(config), encoding="utf-8")
 
     def config(self) -> RunConfig:
