@@ -67,8 +67,8 @@ class LoadedRun:
     """A model ready to use.
 
     Args:
-        kind: What it does: masked_data_modeling, vqa, nlvr2, image_classification, retrieval, captioning,
-            semantic_segmentation, backbone or visual_tokenizer.
+        kind: What it does: masked_data_modeling, vqa, nlvr2, image_classification, class_names, retrieval,
+            captioning, semantic_segmentation, backbone or visual_tokenizer.
         model: In evaluation mode.
         config: Settings of its BEiT-3, or of its ViT (a visual tokenizer's encoder).
         text: Text tokenizer, where the task reads text and one was found.
@@ -380,7 +380,7 @@ def _build(
         return Beit3ForNlvr2(config)
     if kind == "image_classification":
         return Beit3ForImageClassification(replace(config, output_norm=False), num_classes=num_labels)
-    if kind in ("retrieval", "contrastive"):
+    if kind in ("retrieval", "contrastive", "class_names"):
         return Beit3ForRetrieval(config)
     if kind == "captioning":
         return Beit3ForCaptioning(config)
@@ -400,7 +400,8 @@ def _build(
         )
     raise CheckpointError(
         f"{folder} is a run of {kind}, which answers nothing by itself; "
-        "give one of vqa, nlvr2, image_classification, retrieval, captioning or semantic_segmentation"
+        "give one of vqa, nlvr2, image_classification, class_names, retrieval, captioning or "
+        "semantic_segmentation"
     )
 
 
@@ -416,6 +417,6 @@ def _model_config(settings: Mapping[str, Any], path: Path) -> Beit3Config:
 def _run_labels(folder: Path, kind: str) -> tuple[str, ...]:
     if kind == "vqa":
         return _read_labels(folder / "answers.txt")
-    if kind in ("semantic_segmentation", "image_classification"):
+    if kind in ("semantic_segmentation", "image_classification", "class_names"):
         return _read_labels(folder / "classes.txt")
     return ("false", "true") if kind == "nlvr2" else ()
