@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,17 @@ def test_half_of_the_texts_ask_about_the_scene_and_answer_rightly() -> None:
             assert 1 <= len(parts) <= 3
             for question, answer in (part.rsplit(" ", 1) for part in parts):
                 assert truth[question] == answer
+
+
+def test_most_texts_keep_to_favoured_kinds() -> None:
+    stream = replace(STREAM, favoured_questions=("exists", "relation"))
+    kept, total = 0, 0
+    for index in range(40):
+        kinds = {question.text: question.kind for question in questions(stream.scene(index))}
+        for text in stream.sample(index)[1][5:]:
+            asked = {kinds[part.rsplit(" ", 1)[0]] for part in text.removesuffix(".").split(". ")}
+            kept, total = kept + (asked <= {"exists", "relation"}), total + 1
+    assert 0.6 < kept / total < 0.95  # two thirds, and some of the others by chance
 
 
 def test_a_text_with_questions_hides_its_answers_and_nothing_else(tokenizer: TextTokenizer) -> None:

@@ -33,6 +33,7 @@ class WorldStreamData:
         num_validation: Scenes of the validation split that are scored.
         alt_texts: True adds terse texts, as many as captions.
         questions: True adds texts of questions with their answers, as many as captions.
+        favoured_questions: Kinds of questions that two thirds of these texts keep to.
     """
 
     kind: Literal["world_stream"] = "world_stream"
@@ -41,6 +42,7 @@ class WorldStreamData:
     num_validation: int = 500
     alt_texts: bool = True
     questions: bool = False
+    favoured_questions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         at_least(self, num_scenes=1, num_validation=1)

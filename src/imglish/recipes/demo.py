@@ -207,12 +207,12 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
     ]
     tasks = (
         ("vqa", "questions", 1.6, 8, vqa_demo, "Fusion encoder: answers to questions about a picture."),
-        ("retrieval", "retrieval", 1.1, 8, retrieval_demo, "Dual encoder: captions for pictures and back."),
-        ("captioning", "captions", 1.6, 10, captioning_demo, "Generator: captions, word by word."),
+        ("retrieval", "retrieval", 0.7, 8, retrieval_demo, "Dual encoder: captions for pictures and back."),
+        ("captioning", "captions", 1.8, 10, captioning_demo, "Generator: captions, word by word."),
         (
             "segmentation",
             "segmentation",
-            0.7,
+            1.0,
             7,
             semantic_segmentation_demo,
             "ViT-Adapter and Semantic FPN: a class for every pixel.",

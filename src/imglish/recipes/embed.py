@@ -18,14 +18,15 @@ from imglish.recipes.world import (
     world_contrastive,
     world_masked_data_modeling,
     world_visual_tokenizer,
+    world_yes_no,
 )
 from imglish.train.logging import read_log
 
-PARTS = {"encoder": "masked_data_modeling", "visual_tokenizer": "visual_tokenizer"}
+PARTS = {"encoder": "yes_no", "visual_tokenizer": "visual_tokenizer"}
 
 
 def train_world(runs: Path = WORLD_RUNS) -> dict[str, float]:
-    """Train the three stages of the World model one after the other; a finished stage is not done again.
+    """Train the four stages of the World model one after the other; a finished stage is not done again.
 
     Run:      imglish train world
     Needs:    2 CPU cores, about an hour when nothing else runs on them.
@@ -35,14 +36,15 @@ def train_world(runs: Path = WORLD_RUNS) -> dict[str, float]:
     """
     train_recipe(world_contrastive(), runs / "contrastive", resume=True)
     train_recipe(world_visual_tokenizer(runs=runs), runs / "visual_tokenizer", resume=True)
-    return train_recipe(world_masked_data_modeling(runs=runs), runs / "masked_data_modeling", resume=True)
+    train_recipe(world_masked_data_modeling(runs=runs), runs / "masked_data_modeling", resume=True)
+    return train_recipe(world_yes_no(runs=runs), runs / "yes_no", resume=True)
 
 
 def embed_world(runs: Path = WORLD_RUNS, into: Path | None = None) -> Path:
     """Copy the finished stages of the World model into the package, in fp16.
 
     Args:
-        runs: Folder of the three stages.
+        runs: Folder of the four stages.
         into: Where the folders ``encoder`` and ``visual_tokenizer`` go; the package by default.
 
     Raises:
@@ -72,12 +74,12 @@ def _card(runs: Path) -> str:
         "A BEiT-3 of 4 layers and width 128 over 16 patches, and its visual tokenizer, pretrained on drawn",
         "scenes of the World (level easy, 64 x 64 pixels). It knows nothing but the World. MIT licence.",
         "",
-        "Made by `imglish train world` in three stages, on two CPU cores shared with other work:",
+        "Made by `imglish train world` in four stages, on two CPU cores shared with other work:",
         "",
         "| stage | steps | samples | minutes | seed | loss, start to end | scores on validation |",
         "|---|---|---|---|---|---|---|",
     ]
-    for stage in ("contrastive", "visual_tokenizer", "masked_data_modeling"):
+    for stage in ("contrastive", "visual_tokenizer", "masked_data_modeling", "yes_no"):
         folder = RunFolder(runs / stage)
         config, records = folder.config(), read_log(folder.path / "metrics.jsonl")
         losses = [_total_loss(record) for record in records if any(k.startswith("loss") for k in record)]

@@ -11,6 +11,7 @@ _ALL: tuple[Callable[[], RunConfig], ...] = (
     world.world_contrastive,
     world.world_visual_tokenizer,
     world.world_masked_data_modeling,
+    world.world_yes_no,
     demo_tasks.vqa_demo,
     demo_tasks.retrieval_demo,
     demo_tasks.captioning_demo,

@@ -98,6 +98,7 @@ def pictures(data: DataConfig, split: str) -> PictureSource:
             length=length,
             with_alt_texts=data.alt_texts and train,
             with_questions=data.questions,
+            favoured_questions=data.favoured_questions if train else (),
         )
     if isinstance(data, FolderData):
         return ShardPictures(shards=_shards(data, "pairs", split))

@@ -1,4 +1,4 @@
-"""The World model: three stages from nothing to the weights that ship in the package.
+"""The World model: four stages from nothing to the weights that ship in the package.
 
 The sizes come from measurements (docs/world.md): on two CPU cores a model of 16 patches, width 128 and
 depth 4 with a convolutional stem learns shapes soonest.
@@ -6,6 +6,7 @@ depth 4 with a convolutional stem learns shapes soonest.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from imglish.models.beit3.config import Beit3Config
@@ -114,4 +115,26 @@ def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 5000
         train=TrainConfig(
             num_steps=num_steps, save_every=500, evaluate_every=1000, log_every=50, num_workers=1
         ),
+    )
+
+
+def world_yes_no(*, runs: Path = WORLD_RUNS, num_steps: int = 1200) -> RunConfig:
+    """Masked data modelling once more, with more questions to be answered by yes or no.
+
+    Whether there is a red star is a question of comparing words and picture, and among questions of all kinds
+    it is not learned (docs/log.md). Alone it is, so here most texts of questions ask such things.
+
+    Run:      imglish train world_yes_no
+    Needs:    2 CPU cores, about 10 minutes.
+    """
+    config = world_masked_data_modeling(num_steps=num_steps, runs=runs)
+    return replace(
+        config,
+        name="world_yes_no",
+        data=WorldStreamData(
+            alt_texts=False, questions=True, favoured_questions=("exists", "relation"), num_scenes=1_500_000
+        ),
+        init=str(runs / "masked_data_modeling"),
+        optimizer=OptimizerConfig(lr=5e-4),
+        train=replace(config.train, seed=1),
     )

@@ -24,6 +24,7 @@ class SceneStream:
         length: How many scenes; scene ``i`` is the same whatever the length.
         with_alt_texts: True gives, beside the five captions, as many terse texts.
         with_questions: True gives, beside the five captions, as many texts of questions with their answers.
+        favoured_questions: Kinds of questions that most of these texts keep to.
     """
 
     world: WorldConfig
@@ -31,6 +32,7 @@ class SceneStream:
     length: int
     with_alt_texts: bool = False
     with_questions: bool = False
+    favoured_questions: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.length
@@ -48,7 +50,7 @@ class SceneStream:
         if self.with_alt_texts:
             texts += (alt_text(scene),) * number
         if self.with_questions:
-            texts += dialogues(scene, number)
+            texts += dialogues(scene, number, self.favoured_questions)
         return picture, texts
 
 

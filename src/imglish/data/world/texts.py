@@ -49,15 +49,25 @@ def text(config: WorldConfig, split: str, index: int) -> str:
     return kinds[int(rng.integers(len(kinds)))](config, scene, rng)
 
 
-def dialogues(scene: Scene, number: int) -> tuple[str, ...]:
+def dialogues(scene: Scene, number: int, favoured: tuple[str, ...] = ()) -> tuple[str, ...]:
     """So many texts of one to three questions about a scene, each with its answer.
 
     They read "is there a fish? yes. what is the background? sand."; half of them are a single question.
+
+    Args:
+        scene: What is asked about.
+        number: Of texts.
+        favoured: Kinds of questions that two thirds of the texts keep to, where the scene has any.
     """
     rng = np.random.default_rng([scene.seed, 6])
-    asked = [f"{question.text} {question.answer}." for question in questions(scene)]
-    drawn = [rng.permutation(len(asked))[: rng.choice((1, 1, 2, 3))] for _ in range(number)]
-    return tuple(" ".join(asked[i] for i in order) for order in drawn)
+    asked = questions(scene)
+    kept = [question for question in asked if question.kind in favoured]
+    texts = []
+    for _ in range(number):
+        pool = kept if kept and rng.random() < 2 / 3 else asked
+        order = rng.permutation(len(pool))[: rng.choice((1, 1, 2, 3))]
+        texts.append(" ".join(f"{pool[i].text} {pool[i].answer}." for i in order))
+    return tuple(texts)
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
