@@ -112,7 +112,8 @@ def main() -> None:
                 print(f"{name}: {times[name][-1]:.1f} s", flush=True)
     same = all(found == texts["ours"] for found in texts.values())
     print(
-        f"{options.size} at {options.pixels} pixels, batch {options.batch}, beams {options.beams}, {options.words} words"
+        f"{options.size} at {options.pixels} pixels, batch {options.batch}, beams {options.beams}, "
+        f"{options.words} words"
     )
     print(f"same texts: {same}; torch {torch.__version__}, {torch.get_num_threads()} threads")
     fastest = statistics.median(times["ours"])
