@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from imglish.cli.usage import UsageError, did_you_mean
 from imglish.errors import DataFormatError
@@ -53,11 +54,7 @@ def run(arguments: Sequence[str]) -> None:
     for table in options.tables:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(f"checking {table.name}", total=None)
-            found = check_table(
-                table,
-                decode=options.decode,
-                progress=lambda done, total, task=task: bar.update(task, completed=done, total=total),  # type: ignore[misc]
-            )
+            found = check_table(table, decode=options.decode, progress=partial(_advance, bar, task))
         print(f"{table}: {found.num_samples} {found.kind} about {found.num_pictures} pictures")
         for problem in found.problems[: options.show]:
             print(f"  line {problem.line}: {problem.message}" if problem.line else f"  {problem.message}")
@@ -66,3 +63,7 @@ def run(arguments: Sequence[str]) -> None:
         wrong += len(found.problems)
     if wrong:
         raise DataFormatError(f"{wrong} problems; mend or remove the lines above")
+
+
+def _advance(bar: Progress, task: TaskID, done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)
