@@ -83,9 +83,9 @@ class WordMasking:
         tokenizer: Of the texts.
         share: Share of words to hide.
         max_tokens: Longest text in tokens.
-        answers: True hides, in a text with questions, the answers and nothing else: half of the words of a
-            question hidden, nobody could tell what is asked. The answer of a single question is left out
-            altogether, to be told at the class token, as fine-tuning for questions will ask for it.
+        answers: True hides, in a text with questions or a judged statement, the answers and nothing else: half
+            of the words of a question hidden, nobody could tell what is asked. A single answer is left out
+            altogether, to be told at the class token, as fine-tuning will ask for it.
     """
 
     tokenizer: TextTokenizer
@@ -104,7 +104,7 @@ class WordMasking:
 
     def asks(self, text: str) -> bool:
         """True where the answers of this text are hidden."""
-        return self.answers and "?" in text
+        return self.answers and any(is_answer for _, is_answer in answers_in(text))
 
     def _without_answers(self, text: str) -> TextSample:
         ids, hidden = [], []

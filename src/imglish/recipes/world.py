@@ -118,21 +118,26 @@ def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 5000
     )
 
 
-def world_yes_no(*, runs: Path = WORLD_RUNS, num_steps: int = 1200) -> RunConfig:
-    """Masked data modelling once more, with more questions to be answered by yes or no.
+def world_yes_no(*, runs: Path = WORLD_RUNS, num_steps: int = 3000) -> RunConfig:
+    """Masked data modelling once more, with more yes-or-no questions, and judged statements.
 
     Whether there is a red star is a question of comparing words and picture, and among questions of all kinds
-    it is not learned (docs/log.md). Alone it is, so here most texts of questions ask such things.
+    it is not learned (docs/log.md). Alone it is, so here most texts of questions ask such things, and a third
+    of all texts are statements, true or false, about what the picture shows.
 
     Run:      imglish train world_yes_no
-    Needs:    2 CPU cores, about 10 minutes.
+    Needs:    2 CPU cores, about 25 minutes.
     """
     config = world_masked_data_modeling(num_steps=num_steps, runs=runs)
     return replace(
         config,
         name="world_yes_no",
         data=WorldStreamData(
-            alt_texts=False, questions=True, favoured_questions=("exists", "relation"), num_scenes=1_500_000
+            alt_texts=False,
+            questions=True,
+            favoured_questions=("exists", "relation"),
+            statements=True,
+            num_scenes=1_500_000,
         ),
         init=str(runs / "masked_data_modeling"),
         optimizer=OptimizerConfig(lr=5e-4),

@@ -51,3 +51,15 @@ def test_answers_stand_between_question_mark_and_full_stop() -> None:
     text = "a fish. what colour is the fish? very red. is it large? no. done"
     assert [word for word, is_answer in answers_in(text) if is_answer] == ["very", "red.", "no."]
     assert " ".join(word for word, _ in answers_in(text)) == text
+
+
+def test_a_judgement_is_an_answer_and_other_words_after_a_colon_are_not() -> None:
+    assert [
+        word
+        for word, is_answer in answers_in("left: yes. the picture shows a road: no. red: a fish.")
+        if is_answer
+    ] == [
+        "yes.",
+        "no.",
+    ]
+    assert not any(is_answer for _, is_answer in answers_in("to the left: a yes. no."))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from imglish.data.world.scene import COLOURS, HELD_OUT, SHAPES, STUFF, Scene, WorldConfig, draw_scene
-from imglish.data.world.statements import statement
+from imglish.data.world.statements import remark, statement
+from imglish.data.world.texts import remarks
 from tests.data.world.evaluator import judge, mentioned
 
 
@@ -53,3 +54,26 @@ def test_two_equal_scenes_still_get_a_statement() -> None:
     said = [statement(scene, scene, rng) for _ in range(20)]
     assert {one.label for one in said} == {True, False}
     assert all(judge(scene, scene, one.text) == one.label for one in said)
+
+
+def test_remarks_about_one_scene_are_judged_rightly_and_balanced() -> None:
+    rng = np.random.default_rng(5)
+    labels = Counter[bool]()
+    for left, _ in _pairs("full", 300):
+        for said in (remark(left, rng) for _ in range(4)):
+            # "both pictures" of a picture beside itself say the same as "the picture".
+            doubled = said.text.replace("the picture shows", "both pictures show")
+            assert judge(left, left, doubled) == said.label, (said, left.things)
+            assert not {tuple(name.split()) for name in mentioned(said.text)} & HELD_OUT
+            labels[said.label] += 1
+    assert abs(labels[True] / labels.total() - 0.5) < 2.5 * labels.total() ** -0.5  # five deviations
+
+
+def test_judged_remarks_end_in_yes_or_no() -> None:
+    scene = draw_scene(WorldConfig(), "train", 3)
+    texts = remarks(scene, 40)
+    assert len(texts) == 40 and texts == remarks(scene, 40)
+    for text in texts:
+        said, judgement = text.split(": ")
+        doubled = said.replace("the picture shows", "both pictures show")
+        assert judge(scene, scene, doubled) == {"yes.": True, "no.": False}[judgement]

@@ -10,6 +10,9 @@ import numpy as np
 from imglish.structures.batches import IGNORE
 
 
+JUDGEMENTS = ("yes.", "no.")
+
+
 class MaskedIds(NamedTuple):
     """A text with hidden tokens: ids as the model sees them, and targets, IGNORE where nothing is hidden."""
 
@@ -43,12 +46,14 @@ def mask_words(
 def answers_in(text: str) -> list[tuple[str, bool]]:
     """The words of a text, each with True where it belongs to an answer.
 
-    An answer is what stands between a question mark and the next full stop.
+    An answer is what stands between a question mark and the next full stop, and the judgement, yes or no,
+    after the colon that ends a statement.
     """
-    words, answering = [], False
+    words, answering, judging = [], False, False
     for word in text.split():
-        words.append((word, answering))
+        words.append((word, answering or (judging and word in JUDGEMENTS)))
         answering = word.endswith("?") or (answering and not word.endswith("."))
+        judging = word.endswith(":")
     return words
 
 

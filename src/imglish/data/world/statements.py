@@ -1,4 +1,4 @@
-"""True and false statements about a pair of scenes, as in NLVR2."""
+"""True and false statements about a pair of scenes, as in NLVR2, and about a single one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TypeVar
 import numpy as np
 
 from imglish.data.world import grammar
-from imglish.data.world.scene import COLOURS, SHAPES, STUFF, Scene
+from imglish.data.world.scene import COLOURS, HELD_OUT, SHAPES, STUFF, Scene
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement about a left and a right picture; the label says whether it is true."""
+    """A statement about a picture, or about a left and a right one; the label says whether it is true."""
 
     text: str
     label: bool
@@ -35,6 +35,20 @@ def statement(left: Scene, right: Scene, rng: np.random.Generator) -> Statement:
     true_texts, false_texts = _pick(rng, [texts for texts in says if texts[0] and texts[1]])
     label = bool(rng.random() < 0.5)
     return Statement(_pick(rng, true_texts if label else false_texts), label)
+
+
+def remark(scene: Scene, rng: np.random.Generator) -> Statement:
+    """Say of a single scene that it shows something, true or false with equal chance."""
+    part = int(rng.integers(len(_ALL_WORDS) + 1))
+    if part < len(_ALL_WORDS):
+        shown = _attributes(scene)[part]
+        others = _ALL_WORDS[part] - shown
+    else:
+        shown = {grammar.with_article(grammar.name(thing)) for thing in scene.things}
+        others = {grammar.with_article(f"{c} {s}") for c in COLOURS for s in SHAPES if (c, s) not in HELD_OUT}
+        others -= shown
+    label = bool(rng.random() < 0.5)
+    return Statement(f"the picture shows {_pick(rng, sorted(shown if label else others))}", label)
 
 
 def _pick(rng: np.random.Generator, options: list[_T]) -> _T:

@@ -11,7 +11,7 @@ from imglish.data.world.alt_text import alt_text
 from imglish.data.world.language import captions
 from imglish.data.world.render import render
 from imglish.data.world.scene import Scene, WorldConfig, draw_scene
-from imglish.data.world.texts import dialogues, text
+from imglish.data.world.texts import dialogues, remarks, text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +25,7 @@ class SceneStream:
         with_alt_texts: True gives, beside the five captions, as many terse texts.
         with_questions: True gives, beside the five captions, as many texts of questions with their answers.
         favoured_questions: Kinds of questions that most of these texts keep to.
+        with_statements: True gives, beside the five captions, as many statements with their judgement.
     """
 
     world: WorldConfig
@@ -33,6 +34,7 @@ class SceneStream:
     with_alt_texts: bool = False
     with_questions: bool = False
     favoured_questions: tuple[str, ...] = ()
+    with_statements: bool = False
 
     def __len__(self) -> int:
         return self.length
@@ -51,6 +53,8 @@ class SceneStream:
             texts += (alt_text(scene),) * number
         if self.with_questions:
             texts += dialogues(scene, number, self.favoured_questions)
+        if self.with_statements:
+            texts += remarks(scene, number)
         return picture, texts
 
 

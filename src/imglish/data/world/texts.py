@@ -10,7 +10,7 @@ from imglish.data.world import grammar
 from imglish.data.world.language import captions
 from imglish.data.world.questions import questions
 from imglish.data.world.scene import COLOURS, HELD_OUT, SHAPES, SPLITS, STUFF, Scene, WorldConfig, draw_scene
-from imglish.data.world.statements import statement
+from imglish.data.world.statements import remark, statement
 
 _SHAPE_FACTS = (
     "a circle is round and has no corners.",
@@ -68,6 +68,13 @@ def dialogues(scene: Scene, number: int, favoured: tuple[str, ...] = ()) -> tupl
         order = rng.permutation(len(pool))[: rng.choice((1, 1, 2, 3))]
         texts.append(" ".join(f"{pool[i].text} {pool[i].answer}." for i in order))
     return tuple(texts)
+
+
+def remarks(scene: Scene, number: int) -> tuple[str, ...]:
+    """So many statements about a scene, each with its judgement: "the picture shows a red thing: yes."."""
+    rng = np.random.default_rng([scene.seed, 7])
+    said = (remark(scene, rng) for _ in range(number))
+    return tuple(f"{each.text}: {'yes' if each.label else 'no'}." for each in said)
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
