@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ KINDS = {
     NLVR2: "nlvr2",
     CLASSIFICATION: "image_classification",
     BEIT_FINE_TUNED: "image_classification",
-    BEIT_PRETRAINED: "backbone",
+    BEIT_PRETRAINED: "masked_image_modeling",
     TOKENIZER: "visual_tokenizer",
 }
 BEIT3 = (PRETRAINING, RETRIEVAL, CAPTIONING, VQA, NLVR2, CLASSIFICATION)
@@ -124,6 +125,12 @@ def random_state(wanted: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.
             if len(shape) == 1 and name.endswith("weight"):
                 state[name] += 1.0
     return state
+
+
+def saved(content: Any, path: Path) -> Path:
+    """The file, as ``torch.save`` writes it."""
+    torch.save(content, path)
+    return path
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

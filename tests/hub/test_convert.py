@@ -27,6 +27,7 @@ from imglish.models.vit.positions import (
     resize_positions as resize_vit_positions,
     resize_relative_positions,
 )
+from imglish.models.vit.pretraining import ViTForMaskedImageModeling
 from imglish.models.vqkd.config import VqkdConfig
 from tests.hub.official_files import (
     BEIT3,
@@ -71,7 +72,7 @@ def test_kind_and_labels_are_seen_in_the_names(key_list: str) -> None:
     assert weights.kind == KINDS[key_list]
     expected = {
         PRETRAINING: NUM_CODES, VQA: NUM_ANSWERS, NLVR2: 2, CLASSIFICATION: NUM_CLASSES,
-        BEIT_FINE_TUNED: NUM_CLASSES, TOKENIZER: NUM_CODES,
+        BEIT_FINE_TUNED: NUM_CLASSES, BEIT_PRETRAINED: NUM_CODES, TOKENIZER: NUM_CODES,
     }  # fmt: skip
     assert weights.num_labels == expected.get(key_list, 0)
 
@@ -123,17 +124,6 @@ def test_a_fine_tuned_beit_comes_back_with_its_indices() -> None:
     assert all(torch.equal(back[name], official[name]) for name in kept)
     assert all(back[name].shape == official[name].shape for name in weights.dropped)
     assert to_imglish(weights.state, where="file", hints=weights.hints()).config == weights.config
-
-
-def test_a_pretrained_beit_keeps_its_vit_and_names_what_it_leaves() -> None:
-    official = shrunk(BEIT_PRETRAINED)
-    weights = to_imglish(official, where="file")
-    left = {name for name in official if name.startswith(("mask_token", "lm_head.", "cls_pt_layers."))}
-    assert left and set(weights.dropped) == left | {"rel_pos_bias.relative_position_index"}
-    back = to_official(weights)
-    assert back.keys() == official.keys() - left
-    assert torch.equal(back["blocks.1.attn.qkv.weight"], official["blocks.1.attn.qkv.weight"])
-    assert isinstance(fill(weights), ViT)
 
 
 def test_a_tokenizer_comes_back_without_its_unused_statistics() -> None:
@@ -302,9 +292,11 @@ def test_a_beit_is_resized_as_the_official_loader_does(key_list: str, image_size
         else:
             assert torch.equal(back[name], official[name])
     model = fill(weights)
-    vit = model.vit if isinstance(model, ViTForClassification) else model
-    assert isinstance(vit, ViT)
-    assert vit(torch.zeros(1, 3, *image_size)).shape == (1, new[0] * new[1], WIDTH)
+    assert isinstance(model.vit, ViT)
+    assert model.vit(torch.zeros(1, 3, *image_size)).shape == (1, new[0] * new[1], WIDTH)
+    if isinstance(model, ViTForMaskedImageModeling):
+        seen = model(torch.zeros(1, 3, *image_size), torch.ones(1, new[0] * new[1], dtype=torch.bool))
+        assert seen.class_patches is not None and seen.class_patches.shape == (new[0] * new[1], NUM_CODES)
 
 
 def test_absolute_positions_of_a_beit_are_resized_by_the_sizes_alone() -> None:
@@ -326,12 +318,6 @@ def test_positions_of_a_tokenizer_are_resampled_as_at_run_time() -> None:
     ran, loaded = fill(weights).encoder, fill(resized).encoder
     assert isinstance(ran, ViT) and isinstance(loaded, ViT)
     torch.testing.assert_close(loaded(images), ran(images))
-
-
-def test_our_own_pretraining_with_a_second_head_keeps_its_vit() -> None:
-    own_head = {"cls_pt_norm.weight", "cls_pt_norm.bias", "cls_pt_lm_head.weight", "cls_pt_lm_head.bias"}
-    official = shrunk(BEIT_PRETRAINED) | {name: torch.zeros(3) for name in own_head}
-    assert own_head <= set(to_imglish(official, where="file").dropped)
 
 
 @pytest.mark.parametrize("key_list", [RETRIEVAL, TOKENIZER, BEIT_FINE_TUNED])

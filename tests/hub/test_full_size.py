@@ -27,6 +27,7 @@ def answer_shape(kind: str, config: Beit3Config | ViTConfig) -> tuple[int, ...]:
         "vqa": (1, 3129),
         "captioning": (NUM_TOKENS, 64010),
         "retrieval": (1, config.width),
+        "masked_image_modeling": (2, 8192),
         "backbone": (1, num_patches, config.width),
     }[kind]
 

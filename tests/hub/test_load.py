@@ -6,18 +6,16 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from imglish.errors import CheckpointError
 from imglish.hub import load
 from imglish.hub.convert import to_imglish, to_timm_vision
 from imglish.hub.download import cached_path
@@ -26,10 +24,13 @@ from imglish.hub.manifest import OFFICIAL_FILES
 from imglish.hub.manifest_beit3 import TEXT_TOKENIZER
 from imglish.hub.official_file import OfficialFile
 from imglish.hub.state_file import write_state
+from imglish.hub.weights import fill
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.vit.pretraining import ViTForMaskedImageModeling
 from tests.hub.answers import answer
 from tests.hub.official_files import (
     BEIT_FINE_TUNED,
+    BEIT_PRETRAINED,
     CAPTIONING,
     CLASSIFICATION,
     GRID,
@@ -40,17 +41,20 @@ from tests.hub.official_files import (
     NUM_TEXT_POSITIONS,
     NUM_WORDS,
     PATCH,
-    PRETRAINING,
     RETRIEVAL,
     TOKENIZER,
     VQA,
+    same,
+    saved,
     shrunk,
 )
+from tests.hub.refusals import refusal
 from tests.hub.server import Site, serve
 
 SIZE = (GRID * PATCH, GRID * PATCH)
 WORLD = Path(str(resources.files("imglish.hub") / "world"))
 WORLD_WORDS = 512  # ids of the World's text tokenizer
+CAPTION_SETTINGS = {"max_text_tokens": 64, "num_beams": 3, "length_penalty": 0.6}
 
 
 @pytest.fixture(autouse=True)
@@ -59,19 +63,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("IMGLISH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     return tmp_path / "cache"
-
-
-def saved(content: Any, path: Path) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def refusal(action: Callable[[], object]) -> str:
-    """The one line that a call ends with."""
-    with pytest.raises(CheckpointError) as caught:
-        action()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("key_list", KINDS)
@@ -194,137 +185,6 @@ def test_captions_have_the_settings_of_the_released_models(tmp_path: Path) -> No
     assert dict(run.settings) == {"max_text_tokens": longest, "num_beams": 3, "length_penalty": 0.6}
 
 
-# run folders
-
-
-def test_the_world_model_is_loaded_by_name_at_its_size_and_at_another() -> None:
-    run = load_model("world")
-    assert run.kind == "masked_data_modeling" and run.text is not None
-    wide = load_model("world", (96, 64))
-    assert wide.config.image_size == (96, 64) and answer(wide).shape == answer(run).shape
-    assert "is not divisible by patch_size" in refusal(lambda: load_model("world", 50))
-
-
-def test_the_weights_file_of_a_run_stands_for_its_folder_and_is_recognised_without_it(tmp_path: Path) -> None:
-    whole = load_model(WORLD / "encoder" / "model.safetensors")
-    assert whole.text is not None
-    assert isinstance(whole.config, Beit3Config)
-    shutil.copy(WORLD / "encoder" / "model.safetensors", tmp_path / "bare.safetensors")
-    bare = load_model(tmp_path / "bare.safetensors", num_heads=whole.config.num_heads)
-    assert bare.kind == whole.kind and bare.text is None
-    torch.testing.assert_close(answer(bare), answer(whole))
-
-
-@pytest.mark.parametrize("key_list", [PRETRAINING, RETRIEVAL, VQA, NLVR2, CLASSIFICATION, CAPTIONING])
-def test_a_run_of_every_task_is_loaded(key_list: str, tmp_path: Path) -> None:
-    weights = to_imglish(shrunk(key_list), where="file")
-    save_file(weights.state, tmp_path / "model.safetensors")
-    model = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(weights.config).items()}
-    task = {"kind": weights.kind, "model": model | {"output_norm": True}, "batch_size": 3}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"name": "a_run", "task": task}))
-    (tmp_path / "classes.txt").write_text("\n".join("abcde"))
-    answers = [json.dumps({"answer": f"word {n}"}) for n in range(NUM_ANSWERS)]
-    (tmp_path / "answers.txt").write_text("\n".join(answers))
-    run = load_model(tmp_path)
-    labels = {"nlvr2": 2, "image_classification": NUM_CLASSES, "vqa": NUM_ANSWERS}
-    assert run.kind == weights.kind and len(run.labels) == labels.get(weights.kind, 0)
-    assert run.settings["batch_size"] == 3
-    expected = load_model(saved(shrunk(key_list), tmp_path / "file.pth"))
-    torch.testing.assert_close(answer(run), answer(expected))
-    assert load_model(tmp_path, 32).config.image_size == (32, 32)
-
-
-def test_a_damaged_run_is_one_line(tmp_path: Path) -> None:
-    assert "holds no finished run" in refusal(lambda: load_model(tmp_path))
-    shutil.copytree(WORLD / "encoder", tmp_path / "run")
-    (tmp_path / "run" / "model.safetensors").write_bytes(b"x" * 100)
-    assert "is damaged" in refusal(lambda: load_model(tmp_path / "run"))
-    (tmp_path / "run" / "config.yaml").write_text("task: [")
-    assert "config.yaml: damaged" in refusal(lambda: load_model(tmp_path / "run"))
-
-
-# what is refused
-
-
-class Surprise:
-    """Something whose pickle names code."""
-
-
-def test_a_missing_file_comes_with_advice(tmp_path: Path) -> None:
-    message = refusal(lambda: load_model("beit3_base_patch16_224_in1"))
-    assert message.endswith("did you mean 'beit3_base_patch16_224_in1k'?")
-    assert "neither a model's name nor a file" in refusal(lambda: load_model(tmp_path / "no.pth"))
-    assert "a text tokenizer, no model" in refusal(lambda: load_model("beit3.spm"))
-
-
-@pytest.mark.parametrize("name", ["file.pth", "file.safetensors"])
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "empty file"),
-        (b"\n  <!DOCTYPE html><html>not found</html>", "a web page saved under this name"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of git-lfs"),
-        (b"just some words", "get it anew"),
-        (bytes(range(256)) * 10, "get it anew"),
-    ],
-)
-def test_a_file_of_something_else_is_one_line(name: str, content: bytes, words: str, tmp_path: Path) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-    message = refusal(lambda: load_model(path))
-    assert message.startswith(f"{path}: ") and words in message
-
-
-@pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_truncated_file_is_one_line(suffix: str, share: float, tmp_path: Path) -> None:
-    path = tmp_path / f"file{suffix}"
-    if suffix == ".pth":
-        torch.save(shrunk(RETRIEVAL), path)
-    else:
-        save_file(shrunk(RETRIEVAL), path)
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    message = refusal(lambda: load_model(path))
-    assert message.startswith(f"{path}: ") and message.endswith("get it anew")
-
-
-def test_tensors_that_share_memory_in_a_file_do_not_in_the_model(tmp_path: Path) -> None:
-    state = shrunk(RETRIEVAL)
-    state["vision_head.weight"] = state["language_head.weight"]
-    model = load_model(saved(state, tmp_path / "file.pth")).model
-    with torch.no_grad():
-        model.vision_head.weight.zero_()
-    assert model.text_head.weight.any()
-
-
-def test_a_pickle_with_code_in_it_is_not_run(tmp_path: Path) -> None:
-    path = saved({"model": shrunk(RETRIEVAL), "hook": Surprise()}, tmp_path / "file.pth")
-    message = refusal(lambda: load_model(path))
-    assert f"{path}: holds {__name__}.Surprise, which is code and is not run" in message
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ([torch.zeros(1)], "holds a list, no tensors by name"),
-        ({}, "holds an empty dict, no tensors by name"),
-        ({"epoch": 1}, "'epoch' is an int, no tensor"),
-        ({"model": {"a": torch.zeros(1), "b": "text"}}, "'b' is a str, no tensor"),
-        (torch.zeros(3), "holds a Tensor, no tensors by name"),
-        ({"weight": torch.zeros(3)}, "weights of no model known here"),
-    ],
-)
-def test_a_file_without_a_state_dict_says_what_it_has(content: Any, words: str, tmp_path: Path) -> None:
-    path = saved(content, tmp_path / "file.pth")
-    message = refusal(lambda: load_model(path))
-    assert message.startswith(f"{path}: ") and words in message
-
-
-def test_a_note_of_another_program_in_our_place_is_refused(tmp_path: Path) -> None:
-    save_file(shrunk(RETRIEVAL), tmp_path / "file.safetensors", metadata={"imglish": '{"width": 3}'})
-    assert "metadata with unknown width" in refusal(lambda: load_model(tmp_path / "file.safetensors"))
-
-
 # official names
 
 
@@ -376,6 +236,42 @@ def test_lists_of_labels_in_the_cache_name_the_models_they_fit(
     assert load_model("a_model").labels == tuple("abcde")
     (cache / "classes.txt").write_text("\n".join("abcdef"))
     assert load_model("a_model").labels == ("#0", "#1", "#2", "#3", "#4")
+
+
+def test_a_pretrained_beit_is_loaded_whole_by_its_name_and_as_a_backbone_where_asked(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    weights = to_imglish(shrunk(BEIT_PRETRAINED), where="file")
+    known = {"kind": weights.kind, "config": weights.config, "num_labels": weights.num_labels}
+    offer(site, shrunk(BEIT_PRETRAINED), monkeypatch, tmp_path, **known, pictures="imagenet")
+    run = load_model("a_model")
+    assert run.kind == "masked_image_modeling" and isinstance(run.model, ViTForMaskedImageModeling)
+    assert run.settings == {"pictures": "imagenet"} and run.labels == () and run.text is None
+    alone = read_weights("a_model", (24, 24), backbone=True)
+    assert alone.kind == "backbone" and alone.config.image_size == (24, 24)  # type: ignore[union-attr]
+    vit = fill(read_weights("a_model", backbone=True))
+    assert same(dict(vit.state_dict()), dict(run.model.vit.state_dict()))
+
+
+@pytest.mark.parametrize("key_list", [BEIT_FINE_TUNED, BEIT_PRETRAINED])
+def test_a_beit_says_which_pictures_it_takes_where_anybody_does(key_list: str, tmp_path: Path) -> None:
+    path = saved(shrunk(key_list), tmp_path / "unknown.pth")
+    assert not load_model(path).settings
+    version1 = "beit_base_patch16_224_pt22k"
+    version2 = "beitv2_base_patch16_224_pt1k"
+    ending = "_ft1k" if key_list == BEIT_FINE_TUNED else ""
+    for name, expected in ((version1, "model"), (version2, "imagenet")):
+        named = shutil.copy(path, tmp_path / f"{name}{ending}.pth")
+        assert load_model(named).settings["pictures"] == expected
+        weights = read_weights(named)
+        write_state(weights.state, weights.hints(), tmp_path / "converted.safetensors")
+        assert load_model(tmp_path / "converted.safetensors").settings["pictures"] == expected
+
+
+def test_a_beit_cuts_off_a_margin_below_384_pixels(tmp_path: Path) -> None:
+    path = saved(shrunk(BEIT_FINE_TUNED), tmp_path / "beit_base_patch16_224_pt22k_ft1k.pth")
+    shares = {side: load_model(path, side).settings["crop_share"] for side in (16, 376, 384)}
+    assert shares == {16: 0.875, 376: 0.875, 384: 1.0}
 
 
 @pytest.mark.parametrize("key_list", [BEIT_FINE_TUNED, TOKENIZER, CLASSIFICATION])

@@ -134,5 +134,18 @@ def test_scores_are_those_of_the_documents() -> None:
     assert scores["beitv2_large_patch16_224_pt1k_ft21kto1k", "ImageNet-1k top-1"] == 88.4
 
 
+def test_beits_have_the_pictures_of_their_documents() -> None:
+    """After the commands: ``--imagenet_default_mean_and_std`` for all of BEiT v2 and pretraining on IN-1k."""
+    pictures = {file.name: file.pictures for file in OFFICIAL_FILES if isinstance(file.config, ViTConfig)}
+    assert {name for name, taken in pictures.items() if taken == "model"} == {
+        name for name in pictures if name.startswith("beit_") and "_pt22k" in name
+    }
+    assert pictures["beit_base_patch16_224_pt1k_800ep"] == "imagenet"
+    assert pictures["beitv2_large_patch16_224_pt1k_ft21kto1k"] == "imagenet"
+    assert set(pictures.values()) == {"model", "imagenet"}
+    pretrained = [file for file in OFFICIAL_FILES if file.kind == "masked_image_modeling"]
+    assert len(pretrained) == 7 and {file.num_labels for file in pretrained} == {8192}
+
+
 def test_an_unknown_name_is_not_found() -> None:
     assert find("beit3_huge") is None

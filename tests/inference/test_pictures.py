@@ -37,6 +37,13 @@ def kinds_of(image: np.ndarray, folder: Path) -> dict[str, Picture]:
     }
 
 
+def encoded(form: str) -> bytes:
+    """`IMAGE` as a file of that form."""
+    buffer = io.BytesIO()
+    Image.fromarray(IMAGE).save(buffer, form)
+    return buffer.getvalue()
+
+
 def refusal(picture: object, **options: int) -> str:
     with pytest.raises(DataFormatError) as caught:
         open_picture(picture, "this one", **options)  # type: ignore[arg-type]
@@ -125,6 +132,42 @@ def test_the_limit_of_pixels_holds_for_every_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.jpg", b"", "empty.jpg: is empty; expected a picture: get it again"),
+        ("words.jpg", b"these are words\n" * 50, "words.jpg: is no picture that can be decoded"),
+        ("page.png", b"<!DOCTYPE html><html></html>", "page.png: is no picture that can be decoded"),
+        ("cut.png", png(Image.fromarray(IMAGE))[:300], "cut.png: does not decode"),
+        ("cut.jpg", encoded("JPEG")[:400], "cut.jpg: does not decode"),
+        ("cut.tif", encoded("TIFF")[:400], "cut.tif: "),
+        ("cut.webp", encoded("WEBP")[:100], "cut.webp: "),
+        ("header.gif", b"GIF89a", "header.gif: is no picture that can be decoded"),
+    ],
+)
+def test_a_file_that_is_no_whole_picture_is_one_line(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    for picture in (tmp_path / name, str(tmp_path / name)):
+        assert message in refusal(picture)
+    refusal(content)
+
+
+def test_a_folder_is_one_line(tmp_path: Path) -> None:
+    assert f"{tmp_path}: does not decode (Is a directory)" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1)])
+def test_a_pixel_and_a_line_of_them_are_pictures(shape: tuple[int, int]) -> None:
+    opened = open_picture(png(Image.fromarray(pixels(4, 4)[:1, :1].repeat(shape[0], 0).repeat(shape[1], 1))))
+    assert opened.shape == (3, *shape)
+    for options in ({}, {"imagenet": True, "crop_share": 0.875}, {"crop_share": 1.0}):
+        prepared = prepare(opened, (16, 16), **options)  # type: ignore[arg-type]
+        assert prepared.shape == (3, 16, 16) and prepared.isfinite().all()
+        torch.testing.assert_close(prepared, prepared[:, :1, :1].expand(3, 16, 16))
+
+
+@pytest.mark.parametrize(
     ("picture", "message"),
     [
         ("http://example.org/a.png", "is an address; expected a file"),
@@ -140,6 +183,10 @@ def test_the_limit_of_pixels_holds_for_every_kind(tmp_path: Path) -> None:
         (np.zeros((3, 4, 5), np.uint8), "is an array of uint8 (3, 4, 5); expected uint8 (H, W, 3)"),
         (np.zeros((2, 4, 4, 3), np.uint8), "give a batch as list(batch)"),
         (np.zeros((0, 4, 3), np.uint8), "is 0 high and 4 wide"),
+        (np.zeros((4, 4), np.uint16), "is an array of uint16 (4, 4); expected uint8"),
+        (np.zeros((4, 4, 4), np.uint8), "is an array of uint8 (4, 4, 4); expected uint8"),
+        (torch.full((3, 4, 4), float("nan")), "is a tensor of torch.float32 (3, 4, 4); expected torch.uint8"),
+        (bytearray(b"GIF"), "this one: is of type bytearray"),
         (torch.zeros(3, 4, 4), "is a tensor of torch.float32 (3, 4, 4); expected torch.uint8 (3, H, W)"),
         (torch.zeros(4, 4, 3, dtype=torch.uint8), "expected torch.uint8 (3, H, W)"),
         (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), "give a batch as list(batch)"),
@@ -162,6 +209,7 @@ def test_one_picture_is_told_from_several(tmp_path: Path) -> None:
         assert single and len(listed) == 1, kind
     assert list_pictures([IMAGE, "a"]) == ([IMAGE, "a"], False)
     assert list_pictures(()) == ([], False)
+    assert list_pictures(None)[1] is True  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(20, 30), (1, 1), (7, 200)])
@@ -184,14 +232,24 @@ def test_preparation_is_that_of_the_official_evaluation(size: tuple[int, int]) -
             transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
     )
+    small = prepare(opened, (16, 16), crop_share=224 / 256)
+    margin = transforms.Compose(
+        [
+            transforms.Resize(18, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(16),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.5,) * 3),
+        ]
+    )
     if max(size) < 16 * min(size):
-        torch.testing.assert_close(prepare(opened, (16, 16), imagenet=True), crop(image))
-    assert prepare(opened, (16, 24), imagenet=True).shape == (3, 16, 24)
+        torch.testing.assert_close(small, margin(image))
+        torch.testing.assert_close(prepare(opened, (16, 16), imagenet=True, crop_share=1.0), crop(image))
+    assert prepare(opened, (16, 24), imagenet=True, crop_share=1.0).shape == (3, 16, 24)
 
 
 def test_a_line_of_pixels_is_cropped_to_nearly_its_middle_without_a_huge_resize() -> None:
     line = torch.zeros(3, 1, 10_000_001, dtype=torch.uint8)
     line[:, :, 4_999_900:5_000_101] = 200
-    middle = prepare(line, (64, 64), imagenet=True)
+    middle = prepare(line, (64, 64), imagenet=True, crop_share=1.0)
     expected = prepare(torch.full((3, 4, 4), 200, dtype=torch.uint8), (64, 64), imagenet=True)
     torch.testing.assert_close(middle, expected)

@@ -15,11 +15,13 @@ from torchvision import transforms
 
 from imglish.data.transforms.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from imglish.errors import CheckpointError, ConfigError, DataFormatError
-from imglish.hub.load import LoadedRun, load_model
+from imglish.hub.load import load_model
+from imglish.hub.run import LoadedRun
 from imglish.inference.pictures import Picture
 from imglish.inference.predictor import Predictor
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
 from imglish.models.beit3.heads import Beit3ForVqa
+from tests.hub.official_files import BEIT_FINE_TUNED, shrunk
 from tests.inference.tiny_weights import NAMES, pixels, png, segmenter, write_files
 
 TOLERANCE = 1e-5  # batches of another size sum in another order
@@ -200,6 +202,48 @@ def test_an_official_classifier_gets_imagenets_preparation(
         np.testing.assert_allclose([label.probability for label in best], expected[order], rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "side", "resized", "mean", "deviation"),
+    [
+        ("beit_base_patch16_224_pt22k_ft22kto1k", 16, 18, (0.5,) * 3, (0.5,) * 3),
+        ("beitv2_base_patch16_224_pt1k_ft21kto1k", 16, 18, IMAGENET_MEAN, IMAGENET_STD),
+        ("beit_base_patch16_384_pt22k_ft22kto1k", 384, 384, (0.5,) * 3, (0.5,) * 3),
+    ],
+)
+def test_a_beit_gets_the_preparation_of_its_own_evaluation(
+    name: str,
+    side: int,
+    resized: int,
+    mean: tuple[float, ...],
+    deviation: tuple[float, ...],
+    tmp_path: Path,
+    mixed: list[Picture],
+) -> None:
+    """After build_transform of beit/datasets.py: 224/256 of the shorter side, or all from 384 pixels on."""
+    torch.save(shrunk(BEIT_FINE_TUNED), tmp_path / f"{name}.pth")
+    run, image = load_model(tmp_path / f"{name}.pth", side), pixels(24, 50)
+    prepared = transforms.Compose(
+        [
+            transforms.Resize(resized, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(side),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, deviation),
+        ]
+    )(Image.fromarray(image))
+    with torch.no_grad():
+        expected = run.model(prepared[None]).softmax(dim=1)[0]
+    predictor = Predictor(run, batch_size=2)
+    best = predictor.classify(image)
+    order = expected.argsort(descending=True).tolist()
+    assert [label.name for label in best] == [f"#{index}" for index in order]
+    np.testing.assert_allclose([label.probability for label in best], expected[order], rtol=1e-4)
+    if side == SIDE:
+        together, alone = predictor.classify(mixed, num_classes=2), [predictor.classify(p) for p in mixed]
+        assert [[label.name for label in row] for row in together] == [
+            [label.name for label in row[:2]] for row in alone
+        ]
+
+
 def test_classes_of_many_are_those_of_each(ask: Callable[[str], Predictor], mixed: list[Picture]) -> None:
     for kind, classes in (("image_classification", None), ("retrieval", ["star", "fish", "dog"])):
         predictor = ask(kind)
@@ -290,10 +334,44 @@ def test_weights_of_another_use_are_refused_with_those_that_would_do(
         ("vqa", lambda p: p.answer([pixels(9, 9)] * 2, ["a"] * 3), ConfigError, "2 pictures and 3 questions"),
         ("vqa", lambda p: p.answer(pixels(9, 9), "a", 0), ConfigError, "num_answers must be"),
         ("vqa", lambda p: p.answer(pixels(9, 9), [1]), ConfigError, "1 is of type int; expected a text"),
+        ("vqa", lambda p: p.answer(pixels(9, 9), None), ConfigError, "None is of type NoneType; expected a"),
+        (
+            "vqa",
+            lambda p: p.answer(pixels(9, 9), b"what?"),
+            ConfigError,
+            "b'what?' is of type bytes; expected",
+        ),
+        ("vqa", lambda p: p.answer(None, "what?"), DataFormatError, "the picture: is of type NoneType"),
+        ("captioning", lambda p: p.caption([None]), DataFormatError, "the picture: is of type NoneType"),
+        (
+            "captioning",
+            lambda p: p.caption(7.5),
+            DataFormatError,
+            "the picture: is of type float; expected a",
+        ),
+        (
+            "captioning",
+            lambda p: p.caption(bytearray(9)),
+            DataFormatError,
+            "is of type bytearray; expected a",
+        ),
+        ("retrieval", lambda p: p.search([], ["a"]), ConfigError, "query is of type list; expected one text"),
+        (
+            "retrieval",
+            lambda p: p.embed_texts(b"a" * 10**6),
+            ConfigError,
+            "is of type bytes; expected a text",
+        ),
         ("vqa", lambda p: p.answer([pixels(9, 9), b""], "a"), DataFormatError, "picture 2: is empty"),
         ("nlvr2", lambda p: p.judge(pixels(9, 9), b"", "a"), DataFormatError, "the right picture: is empty"),
         ("retrieval", lambda p: p.classify(pixels(9, 9)), CheckpointError, "give it classes, or use weights"),
         ("retrieval", lambda p: p.classify(pixels(9, 9), "cat"), ConfigError, "expected a list of names"),
+        (
+            "retrieval",
+            lambda p: p.classify(pixels(9, 9), "c" * 10**6),
+            ConfigError,
+            "expected a list of names",
+        ),
         ("retrieval", lambda p: p.classify(pixels(9, 9), []), ConfigError, "names that are not empty"),
         ("retrieval", lambda p: p.classify(pixels(9, 9), ["a", "a"]), ConfigError, "differ from each other"),
         (
@@ -325,7 +403,7 @@ def test_arguments_that_do_not_fit_are_one_line(
 ) -> None:
     with pytest.raises(error) as caught:
         use(ask(kind))
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
 def test_the_limit_of_pixels_is_an_argument(runs: dict[str, LoadedRun]) -> None:

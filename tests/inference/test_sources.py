@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from imglish.errors import CheckpointError
-from imglish.hub import load
-from imglish.hub.load import LoadedRun, load_model
+from imglish.hub import run as hub_run
+from imglish.hub.load import load_model
+from imglish.hub.run import LoadedRun
 from imglish.inference.predictor import Predictor
 from tests.hub.official_files import BEIT_FINE_TUNED, RETRIEVAL, shrunk
 from tests.inference.tiny_weights import pixels, write_files, write_run
@@ -116,10 +118,13 @@ def test_missing_text_tokenizers_are_named(retrieval: Path, tmp_path: Path) -> N
     )
 
 
-def test_a_classifier_that_is_no_beit3_is_refused(tmp_path: Path) -> None:
+def test_a_beit_of_unknown_pictures_is_refused(tmp_path: Path) -> None:
     torch.save(shrunk(BEIT_FINE_TUNED), tmp_path / "beit.pth")
     message = refusal(lambda: Predictor(tmp_path / "beit.pth").classify(PICTURE))
-    assert "is no BEiT-3 but a ViTForClassification" in message
+    assert f"{tmp_path / 'beit.pth'} is a BEiT whose file does not say which pictures it takes" in message
+    run = load_model(tmp_path / "beit.pth")
+    told = replace(run, settings={"pictures": "imagenet"})
+    assert len(Predictor(told).classify(PICTURE)) == len(run.labels)
 
 
 def test_one_model_is_loaded_once(retrieval: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +132,7 @@ def test_one_model_is_loaded_once(retrieval: Path, monkeypatch: pytest.MonkeyPat
 
     def counting(folder: Path, device: str) -> LoadedRun:
         loaded.append(folder)
-        return load.load_run(folder, device)
+        return hub_run.load_run(folder, device)
 
     monkeypatch.setattr("imglish.inference.sources.load_run", counting)
     predictor = Predictor(retrieval)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
-from imglish.hub.load import LoadedRun
+from imglish.hub.run import LoadedRun
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForRetrieval
 from imglish.models.segmenters.semantic import beit3_segmenter

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from imglish.errors import CheckpointError
 from imglish.hub import timm_vision
-from imglish.hub.sizes import Hints, beit3_config, vit_config, vqkd_config
+from imglish.hub.sizes import Hints, aggregation_config, beit3_config, vit_config, vqkd_config
 from imglish.hub.weight_maps import Layout, Recognised, beit3_map, recognise, vit_map
 from imglish.hub.weights import Size, State, Weights, empty_model, resize
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vit.model import Pooling
 from imglish.models.vit.positions import relative_position_index
-from imglish.models.vit.weights import to_official as vit_to_official
+from imglish.models.vit.weights import pretraining_to_official, to_official as vit_to_official
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.weights import (
     VQKD_MAP,
@@ -118,13 +118,16 @@ def _rename_vit(found: Recognised, state: State, where: str, hints: Hints, asked
             pooling = "mean" if "fc_norm.weight" in state else "class_token"
         names = vit_map(found.kind, pooling)
         ours, dropped = _mapped(names.to_ours, state, where), names.dropped
-    below = ours if found.kind == "backbone" else _below(ours, "vit.")
+    config = vit_config(ours if found.kind == "backbone" else _below(ours, "vit."), hints, asked, where)
+    pretraining = found.kind == "masked_image_modeling"
     return Weights(
         kind=found.kind,
-        config=vit_config(below, hints, asked, where),
+        config=config,
         state=ours,
         where=where,
         pooling=pooling,
+        aggregation=aggregation_config(ours, config.depth, hints, where) if pretraining else None,
+        pictures=hints.pictures,
         dropped=_matching(state, dropped),
     )
 
@@ -177,6 +180,8 @@ def to_official(weights: Weights) -> dict[str, Tensor]:
             return _mapped(beit3_map(weights.kind).to_official, weights.state, weights.where)
         case ViTConfig() as config if weights.kind == "image_classification":
             return vit_to_official(weights.state, config, weights.pooling)
+        case ViTConfig() as config if weights.kind == "masked_image_modeling":
+            return pretraining_to_official(weights.state, config)
         case ViTConfig() as config:
             official = vit_map(weights.kind, weights.pooling).to_official(weights.state)
             tables = [name for name in official if name.endswith("relative_position_bias_table")]

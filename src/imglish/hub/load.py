@@ -1,4 +1,4 @@
-"""Loading weights for use: by name, from a file of any known layout, or from a run folder.
+"""Loading weights for use: by name, from a file of any known layout, a run folder, or a Hub repository.
 
 A loaded model comes with its text tokenizer and its labels, and without anything of training.
 """
@@ -6,42 +6,29 @@ A loaded model comes with its text tokenizer and its labels, and without anythin
 from __future__ import annotations
 
 import difflib
-import json
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from imglish.errors import CheckpointError
 from imglish.hub.convert import to_imglish
 from imglish.hub.download import cached_path, fetch
+from imglish.hub.huggingface import fetch_repository, repository_of
 from imglish.hub.manifest import OFFICIAL_FILES, find
 from imglish.hub.manifest_beit3 import TEXT_TOKENIZER
 from imglish.hub.official_file import Config, OfficialFile
-from imglish.hub.sizes import hints_of
+from imglish.hub.run import LoadedRun, load_run, read_labels, read_task
+from imglish.hub.sizes import Hints, hints_of
 from imglish.hub.state_file import read_state
-from imglish.hub.weights import Weights, fill, resize
-from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
+from imglish.hub.weights import Weights, backbone_of, fill, resize
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.beit3.heads import (
-    Beit3ForCaptioning,
-    Beit3ForMaskedDataModeling,
-    Beit3ForRetrieval,
-    Beit3ForVqa,
-)
-from imglish.models.beit3.weights import resize_positions
-from imglish.models.segmenters.semantic import beit3_segmenter
 from imglish.models.vit.config import ViTConfig
-from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.models.vqkd.config import VqkdConfig
-from imglish.models.weight_map import check_state
 from imglish.text.tokenizer import TextTokenizer
 
 EMBEDDED = "world"
@@ -56,32 +43,12 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "captioning": {"max_text_tokens": 32, "num_beams": 3, "length_penalty": 0.6},
     "image_classification": {"pictures": "imagenet"},  # ImageNet's mean and deviation, not [-1, 1]
 }
-_POSITIONS = "encoder.vision_embedding.positions.weight"
+# How the codes of BEiT and BEiT v2 prepare a picture for scoring (datasets.py): below this side the middle of
+# a larger picture is cut out, from it on the whole shorter side is kept.
+_KEPT_WHOLE_FROM, _CROP_SHARE = 384, 224 / 256
 
 # What training sets, or what a model's own head says; no matter of a file's identity.
 _FREE_SETTINGS = {"output_norm", "drop_path", "layer_scale", "init", "decay", "revive_after"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadedRun:
-    """A model ready to use.
-
-    Args:
-        kind: What it does: masked_data_modeling, vqa, nlvr2, image_classification, class_names, retrieval,
-            captioning, semantic_segmentation, backbone or visual_tokenizer.
-        model: In evaluation mode.
-        config: Settings of its BEiT-3, or of its ViT (a visual tokenizer's encoder).
-        text: Text tokenizer, where the task reads text and one was found.
-        labels: Answers of a vqa model, classes of a segmenter or classifier; ``#0`` and on where nobody says.
-        settings: The task's other settings by name.
-    """
-
-    kind: str
-    model: nn.Module
-    config: Beit3Config | ViTConfig
-    text: TextTokenizer | None
-    labels: tuple[str, ...]
-    settings: Mapping[str, Any]
 
 
 def list_models() -> tuple[str, ...]:
@@ -96,14 +63,21 @@ def load_model(
     *,
     num_heads: int | None = None,
 ) -> LoadedRun:
-    """Load weights by name, from a file, or from a run folder.
+    """Load weights by name, from a file, from a run folder, or from the Hugging Face Hub.
 
     An official name is downloaded once and then read from the cache. A file may have the official names, ours
     or timm's of BEiT-3's vision side; what it holds is seen in its names and shapes. Used from beside it are
     ``text.spm`` or ``beit3.spm``, ``answers.txt`` or the official ``answer2label.txt``, and ``classes.txt``.
 
+    A repository of the Hub holds the same as a run folder, or a single ``.safetensors`` file; nothing is ever
+    unpickled from there. A name of `list_models` is meant first, then a path, then the Hub.
+
+    BEiTs that were only pretrained are loaded whole, as ``masked_image_modeling``, where the head over visual
+    tokens is there (in the released files it is); the ViT alone is then ``model.vit``.
+
     Args:
-        name: One of `list_models`, or the path of a ``.pth`` or ``.safetensors`` file or of a run folder.
+        name: One of `list_models`, the path of a ``.pth`` or ``.safetensors`` file or of a run folder, or the
+            id of a Hub repository, ``org/name`` or ``org/name@revision``.
         image_size: Side, or (height, width), of the pictures in pixels, where it shall differ from the
             file's; position tables are resampled.
         device: Where the model is put.
@@ -112,57 +86,98 @@ def load_model(
     Raises:
         CheckpointError: There is no such model, or its files cannot be had, are damaged, or are of another
             model.
+        DataFormatError: The text tokenizer is damaged.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if name == EMBEDDED:
         return load_run(Path(str(resources.files("imglish.hub") / "world" / "encoder")), device, size)
-    file, path = find(str(name)), Path(name)
+    file = find(str(name))
     if file is not None:
         return _load_official(file, size, device)
+    path = _found(name)
     if path.is_dir():
         return load_run(path, device, size)
-    if not path.is_file():
-        raise CheckpointError(f"{name}: neither a model's name nor a file or run folder{_advice(str(name))}")
-    if path.name == "model.safetensors" and (path.parent / "config.yaml").is_file():
+    if _is_of_run(path):
         return load_run(path.parent, device, size)
     weights = read_weights(path, size, num_heads=num_heads)
     return _ready(weights, device, text=_text_beside(path, weights), labels=_labels_beside(path, weights))
 
 
-def _advice(name: str) -> str:
-    close = difflib.get_close_matches(name.removesuffix(".pth"), list_models(), n=1)
-    return f"; did you mean {close[0]!r}?" if close else "; imglish.list_models() names the models"
+def _found(name: str | Path) -> Path:
+    """What a path, or the id of a Hub repository, means here: a file or a folder."""
+    repository = repository_of(name)
+    if repository is None and os.path.exists(name):  # of a path that is too long, too, this says no
+        return Path(name)
+    close = difflib.get_close_matches(str(name).removesuffix(".pth"), list_models(), n=1)
+    nearest = f"; did you mean {close[0]!r}?" if close else ""
+    if repository is None:
+        advice = nearest or "; imglish.list_models() names the models"
+        raise CheckpointError(f"{name}: neither a model's name nor a file or run folder{advice}")
+    try:
+        return fetch_repository(repository)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{nearest}") from error.__cause__
+
+
+def _is_of_run(path: Path) -> bool:
+    """Whether a file is what a run folder calls its weights, with the run's settings beside it."""
+    return path.name == "model.safetensors" and (path.parent / "config.yaml").is_file()
 
 
 def read_weights(
-    source: str | Path, image_size: tuple[int, int] | None = None, *, num_heads: int | None = None
+    source: str | Path,
+    image_size: tuple[int, int] | None = None,
+    *,
+    num_heads: int | None = None,
+    backbone: bool = False,
 ) -> Weights:
     """The weights of an official name (downloaded where needed) or of a file, checked and under our names.
 
     Args:
-        source: A name of the manifest, or a path.
+        source: A name of the manifest, a path, or the id of a Hub repository.
         image_size: (height, width) to resample position tables for; None leaves them.
         num_heads: Attention heads, where neither the file nor its width tells.
+        backbone: True leaves out heads: a BEiT-3's encoder alone, or a BEiT's ViT.
 
     Raises:
-        CheckpointError: As of `load_model`.
+        CheckpointError: As of `load_model`, or what shall be a backbone is a visual tokenizer.
     """
     file = find(str(source))
-    if file is None:
-        path = Path(source)
-        if not path.exists():
-            raise CheckpointError(f"{source}: neither a model's name nor a file{_advice(str(source))}")
-        if num_heads is not None and num_heads < 1:
-            raise CheckpointError(f"{source}: num_heads must be at least 1; got {num_heads}")
-        read = read_state(path)
-        hints = read.hints if num_heads is None else read.hints._replace(num_heads=num_heads)
-        return to_imglish(read.tensors, where=str(path), hints=hints, image_size=image_size)
+    weights = _read_file(source, image_size, num_heads) if file is None else _read_official(file, image_size)
+    return backbone_of(weights) if backbone else weights
+
+
+def _read_file(source: str | Path, image_size: tuple[int, int] | None, num_heads: int | None) -> Weights:
+    """The weights of a file here or on the Hub."""
+    path = _found(source)
+    if num_heads is not None and num_heads < 1:
+        raise CheckpointError(f"{source}: num_heads must be at least 1; got {num_heads}")
+    read = read_state(path)
+    hints = _completed(read.hints, path)
+    hints = hints if num_heads is None else hints._replace(num_heads=num_heads)
+    return to_imglish(read.tensors, where=str(path), hints=hints, image_size=image_size)
+
+
+def _completed(hints: Hints, path: Path) -> Hints:
+    """Hints of a file, and what its run or its name tells besides."""
+    named = find(path.stem)
+    if hints.pictures is None and named is not None:  # an official file that somebody has downloaded by hand
+        hints = hints._replace(pictures=named.pictures)
+    if hints.num_heads is None and _is_of_run(path):
+        model = read_task(path.parent / "config.yaml").get("model") or {}
+        size = model.get("image_size")
+        hints = hints._replace(num_heads=model.get("num_heads"), image_size=size and tuple(size))
+    return hints
+
+
+def _read_official(file: OfficialFile, image_size: tuple[int, int] | None) -> Weights:
+    """The weights of a file of the manifest."""
     if file.config is None:
         raise CheckpointError(
             f"{file.name}: a text tokenizer, no model; read it with imglish.text.tokenizer.TextTokenizer"
         )
-    path = fetch(file)
-    weights = to_imglish(read_state(path).tensors, where=str(path), hints=hints_of(file.config))
+    path, hints = fetch(file), hints_of(file.config)._replace(pictures=file.pictures)
+    weights = to_imglish(read_state(path).tensors, where=str(path), hints=hints)
     _check_identity(file, file.config, weights)
     return weights if image_size is None else resize(weights, image_size)
 
@@ -206,6 +221,10 @@ def _ready(
     """The model of some weights, with what belongs to it."""
     config = weights.config
     settings: dict[str, Any] = {}
+    if isinstance(config, ViTConfig) and weights.pictures is not None:
+        settings["pictures"] = weights.pictures
+        if weights.kind == "image_classification":
+            settings["crop_share"] = 1.0 if config.image_size[0] >= _KEPT_WHOLE_FROM else _CROP_SHARE
     if isinstance(config, Beit3Config):
         settings = dict(_SETTINGS.get(weights.kind, {}))
         if "max_text_tokens" in settings:
@@ -266,7 +285,7 @@ def _labels_beside(path: Path, weights: Weights, *, alone: bool = True) -> tuple
     readers = {"vqa": ("answers.txt", "answer2label.txt"), "image_classification": ("classes.txt",)}
     for name in readers.get(weights.kind, ()):
         if (path.parent / name).is_file():
-            labels = _read_labels(path.parent / name)
+            labels = read_labels(path.parent / name)
             if len(labels) != num_labels and not alone:
                 continue
             if len(labels) != num_labels:
@@ -276,147 +295,3 @@ def _labels_beside(path: Path, weights: Weights, *, alone: bool = True) -> tuple
                 )
             return labels
     return tuple(f"#{number}" for number in range(num_labels)) if weights.kind in readers else ()
-
-
-def _read_labels(path: Path) -> tuple[str, ...]:
-    """Answers (one JSON object a line) or classes (one a line) in the order of their numbers."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        if path.name == "classes.txt":
-            return tuple(lines)
-        return tuple(str(json.loads(line)["answer"]) for line in lines)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path}: no such file; expected the labels of the model; train it anew"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: damaged list of labels ({type(error).__name__}); expected one answer a line as JSON"
-        ) from error
-
-
-def load_run(
-    folder: Path, device: torch.device | str = "cpu", image_size: tuple[int, int] | None = None
-) -> LoadedRun:
-    """Load the final weights of a run.
-
-    Args:
-        folder: A run folder.
-        device: Where the model is put.
-        image_size: (height, width) of the pictures, where it shall differ from training's.
-
-    Raises:
-        CheckpointError: The folder is no finished run, a file is damaged, the task is not one to use, or its
-            positions cannot be resampled.
-    """
-    path = folder / "config.yaml"
-    if not path.is_file() or not (folder / "model.safetensors").is_file():
-        raise CheckpointError(
-            f"{folder} holds no finished run (config.yaml, model.safetensors); train it first"
-        )
-    task = _read_task(path)
-    kind, config = str(task["kind"]), _model_config(task.pop("model", {}), path)
-    labels = _run_labels(folder, kind)
-    try:
-        weights = load_file(folder / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder / 'model.safetensors'} is damaged ({error}); train the run anew"
-        ) from error
-    weights = {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
-    if image_size is not None:
-        config = _resize_run(weights, config, image_size, folder)
-    if kind == "masked_data_modeling":
-        model: nn.Module = Beit3ForMaskedDataModeling(config, codebook_size=len(weights["image_head.bias"]))
-    else:
-        model = _build(kind, config, task, len(labels), folder)
-    check_state(weights, model.state_dict(), where=str(folder))
-    model.load_state_dict(weights)
-    text = folder / "text.spm"
-    return LoadedRun(
-        kind=kind,
-        model=model.to(device).eval(),
-        config=config,
-        text=TextTokenizer(text) if text.is_file() else None,
-        labels=labels,
-        settings=task,
-    )
-
-
-def _read_task(path: Path) -> dict[str, Any]:
-    """Settings of a run's task."""
-    try:
-        task = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["task"])
-        return {"kind": task.pop("kind"), **task}
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise CheckpointError(
-            f"{path}: damaged ({type(error).__name__}); expected the settings of a run and its task; "
-            "train the run anew"
-        ) from error
-
-
-def _resize_run(
-    weights: dict[str, Tensor], config: Beit3Config, image_size: tuple[int, int], folder: Path
-) -> Beit3Config:
-    """Resample the position table in ``weights``; returns the new config."""
-    if _POSITIONS not in weights:
-        raise CheckpointError(f"{folder}: this model takes pictures of one size; leave image_size out")
-    if min(image_size) < 1:
-        raise CheckpointError(f"{folder}: image_size {image_size}; expected (height, width) in pixels")
-    try:
-        bigger = replace(config, image_size=image_size)
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}; give another image_size") from error
-    weights[_POSITIONS] = resize_positions(weights[_POSITIONS], config.grid_size, bigger.grid_size)
-    return bigger
-
-
-def _build(
-    kind: str, config: Beit3Config, task: Mapping[str, Any], num_labels: int, folder: Path
-) -> nn.Module:
-    if kind == "vqa":
-        return Beit3ForVqa(replace(config, output_norm=False), num_answers=num_labels)
-    if kind == "nlvr2":
-        return Beit3ForNlvr2(config)
-    if kind == "image_classification":
-        return Beit3ForImageClassification(replace(config, output_norm=False), num_classes=num_labels)
-    if kind in ("retrieval", "contrastive", "class_names"):
-        return Beit3ForRetrieval(config)
-    if kind == "captioning":
-        return Beit3ForCaptioning(config)
-    if kind == "semantic_segmentation":
-        adapter = ViTAdapterConfig(
-            num_interactions=task["num_interactions"],
-            stem_width=task["stem_width"],
-            num_heads=task["num_heads"],
-            value_ratio=task["value_ratio"],
-        )
-        return beit3_segmenter(
-            config,
-            adapter,
-            num_classes=num_labels,
-            neck_width=task["neck_width"],
-            head_width=task["head_width"],
-        )
-    raise CheckpointError(
-        f"{folder} is a run of {kind}, which answers nothing by itself; "
-        "give one of vqa, nlvr2, image_classification, class_names, retrieval, captioning or "
-        "semantic_segmentation"
-    )
-
-
-def _model_config(settings: Mapping[str, Any], path: Path) -> Beit3Config:
-    known = {field.name for field in fields(Beit3Config)}
-    unknown = sorted(settings.keys() - known)
-    if unknown:
-        raise CheckpointError(f"{path}: task.model has unknown settings {', '.join(unknown)}")
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    return Beit3Config(**values)
-
-
-def _run_labels(folder: Path, kind: str) -> tuple[str, ...]:
-    if kind == "vqa":
-        return _read_labels(folder / "answers.txt")
-    if kind in ("semantic_segmentation", "image_classification", "class_names"):
-        return _read_labels(folder / "classes.txt")
-    return ("false", "true") if kind == "nlvr2" else ()

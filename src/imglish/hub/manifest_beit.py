@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from imglish.hub.official_file import Kind, OfficialFile, Score
-from imglish.hub.weight_maps import BACKBONE_DROPPED
+from imglish.hub.official_file import Kind, OfficialFile, PictureRange, Score
 from imglish.models.beit3.config import beit3_base, beit3_large
 from imglish.models.vit.config import RelativePositions, ViTConfig
 from imglish.models.vit.weights import INDEX
@@ -45,14 +44,25 @@ def _address(name: str) -> str:
     return f"{_BEIT_V2 if name.startswith('beitv2') else _BEIT}{name}.pth"
 
 
-def _backbone(name: str, description: str) -> OfficialFile:
+def _pictures(name: str) -> PictureRange:
+    """After the commands of the documents: with ``--imagenet_default_mean_and_std``, or without.
+
+    It is given for all of BEiT v2 and for BEiT's pretraining on ImageNet-1k, nowhere else.
+    """
+    return "imagenet" if name.startswith("beitv2_") or "_pt1k" in name else "model"
+
+
+def _pretrained(name: str, description: str, config: ViTConfig | None = None) -> OfficialFile:
+    """Both codes save the whole model: mask token, head over visual tokens, BEiT v2's second way."""
     return OfficialFile(
         name=name,
         url=_address(name),
-        kind="backbone",
+        kind="masked_image_modeling",
         description=description,
-        config=_config(name, "shared"),
-        dropped=BACKBONE_DROPPED,
+        config=config or _config(name, "shared"),
+        num_labels=NUM_CODES,
+        pictures=_pictures(name),
+        dropped=(INDEX,),
     )
 
 
@@ -68,6 +78,7 @@ def _classifier(
         description=f"fine-tuned on ImageNet-{'22k' if wide else '1k'}",
         config=_config(name, "per_block"),
         num_labels=None if wide else 1000,
+        pictures=_pictures(name),
         parameters=parameters,
         trained_from=trained_from,
         scores=tuple(Score(metric, value) for metric, value in scores.items() if value is not None),
@@ -106,15 +117,12 @@ _PT1K = "pretrained on ImageNet-1k with the VQ-KD tokenizer, 1600 epochs"
 _PT1K_300 = "pretrained on ImageNet-1k with the VQ-KD tokenizer, 300 epochs"
 
 BEIT_FILES: tuple[OfficialFile, ...] = (
-    _backbone("beit_base_patch16_224_pt22k", _PT22K),
-    _backbone("beit_large_patch16_224_pt22k", _PT22K),
-    OfficialFile(
-        name="beit_base_patch16_224_pt1k_800ep",
-        url=_address("beit_base_patch16_224_pt1k_800ep"),
-        kind="backbone",
-        description="pretrained on ImageNet-1k, 800 epochs; absolute positions, no layer scale",
-        config=ViTConfig(),
-        dropped=BACKBONE_DROPPED,
+    _pretrained("beit_base_patch16_224_pt22k", _PT22K),
+    _pretrained("beit_large_patch16_224_pt22k", _PT22K),
+    _pretrained(
+        "beit_base_patch16_224_pt1k_800ep",
+        "pretrained on ImageNet-1k, 800 epochs; absolute positions, no layer scale",
+        ViTConfig(),
     ),
     _classifier("beit_base_patch16_224_pt22k_ft22k", "beit_base_patch16_224_pt22k", None, None, None),
     _classifier("beit_large_patch16_224_pt22k_ft22k", "beit_large_patch16_224_pt22k", None, None, None),
@@ -131,10 +139,10 @@ BEIT_FILES: tuple[OfficialFile, ...] = (
     _classifier(
         "beit_large_patch16_512_pt22k_ft22kto1k", "beit_large_patch16_224_pt22k_ft22k", 88.60, 98.66, 306
     ),
-    _backbone("beitv2_base_patch16_224_pt1k_300e", _PT1K_300),
-    _backbone("beitv2_base_patch16_224_pt1k", _PT1K),
-    _backbone("beitv2_large_patch16_224_pt1k_300e", _PT1K_300),
-    _backbone("beitv2_large_patch16_224_pt1k", _PT1K),
+    _pretrained("beitv2_base_patch16_224_pt1k_300e", _PT1K_300),
+    _pretrained("beitv2_base_patch16_224_pt1k", _PT1K),
+    _pretrained("beitv2_large_patch16_224_pt1k_300e", _PT1K_300),
+    _pretrained("beitv2_large_patch16_224_pt1k", _PT1K),
     _classifier("beitv2_base_patch16_224_pt1k_ft21k", "beitv2_base_patch16_224_pt1k", None, None, None),
     _classifier("beitv2_large_patch16_224_pt1k_ft21k", "beitv2_large_patch16_224_pt1k", None, None, None),
     _classifier(

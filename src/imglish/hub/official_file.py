@@ -11,6 +11,9 @@ from imglish.models.vqkd.config import VqkdConfig
 
 Config = Beit3Config | ViTConfig | VqkdConfig
 
+# What pixels become: ``imagenet`` takes ImageNet's mean and deviation, ``model`` maps to [-1, 1].
+PictureRange = Literal["model", "imagenet"]
+
 # What a file's model does; together with its config it decides the weight map.
 Kind = Literal[
     "masked_data_modeling",
@@ -19,6 +22,7 @@ Kind = Literal[
     "nlvr2",
     "image_classification",
     "captioning",
+    "masked_image_modeling",
     "backbone",
     "visual_tokenizer",
     "text_tokenizer",
@@ -52,6 +56,7 @@ class OfficialFile:
         layout: Whose names its tensors have.
         config: Sizes of its model; None for a text tokenizer.
         num_labels: Answers, classes or visual tokens that its head tells apart.
+        pictures: The range of the pictures that a BEiT was trained on; one cannot see it in the weights.
         parameters: Published number of parameters in millions.
         trained_from: Name of the checkpoint that fine-tuning began with.
         scores: Published results.
@@ -68,6 +73,7 @@ class OfficialFile:
     layout: Literal["official", "timm-vision"] = "official"
     config: Config | None = None
     num_labels: int | None = None
+    pictures: PictureRange | None = None
     parameters: float | None = None
     trained_from: str | None = None
     scores: tuple[Score, ...] = ()

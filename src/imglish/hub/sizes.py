@@ -11,9 +11,10 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from imglish.errors import CheckpointError
+from imglish.hub.official_file import PictureRange
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.embeddings import POSITION_OFFSET
-from imglish.models.vit.config import RelativePositions, ViTConfig
+from imglish.models.vit.config import PatchAggregationConfig, RelativePositions, ViTConfig
 from imglish.models.vit.model import Pooling
 from imglish.models.vqkd.config import VqkdConfig
 
@@ -24,6 +25,9 @@ State = Mapping[str, Tensor]
 # Widths of published models and their heads; every other released size has heads of 64 features, too.
 _PUBLISHED_HEADS = {768: 12, 1024: 16, 1408: 16}
 _HEAD_WIDTH = 64
+# Blocks after which BEiT v2 takes the patches of its second way, by the blocks there are (PRETRAINING.md).
+_PUBLISHED_EARLY_LAYERS = {12: 9, 24: 21}
+_LATE_LAYERS = 3
 _NUM_PREFIX_ROWS = POSITION_OFFSET + 1
 _NUM_CLASS_OFFSETS = 3  # rows of a table of relative positions that concern the class token
 
@@ -36,12 +40,16 @@ class Hints(NamedTuple):
         image_size: (height, width) of the pictures that the position tables were made for.
         pooling: How a BEiT reads its class.
         decoder_heads: Attention heads of a visual tokenizer's decoder.
+        early_layers: Blocks after which BEiT v2's pretraining takes patches for the class token.
+        pictures: The range of the pictures that a BEiT was trained on.
     """
 
     num_heads: int | None = None
     image_size: tuple[int, int] | None = None
     pooling: Pooling | None = None
     decoder_heads: int | None = None
+    early_layers: int | None = None
+    pictures: PictureRange | None = None
 
 
 def hints_of(config: Beit3Config | ViTConfig | VqkdConfig, pooling: Pooling | None = None) -> Hints:
@@ -117,6 +125,41 @@ def vit_config(state: State, hints: Hints, asked: tuple[int, int] | None, where:
         relative_positions=relative,
         layer_scale=0.1 if "blocks.0.scale1" in state else 0.0,  # its start; the weights say where it went
     )
+
+
+def aggregation_config(state: State, depth: int, hints: Hints, where: str) -> PatchAggregationConfig | None:
+    """How the class token of a `ViTForMaskedImageModeling` gathers the picture; None where it does not.
+
+    Args:
+        state: Its state dict.
+        depth: Blocks of its ViT.
+        hints: What is known besides.
+        where: The file, for messages.
+
+    Raises:
+        CheckpointError: The hints name a block that is not there.
+    """
+    num_blocks = _depth(state, "class_blocks.")
+    own_head = any(name.startswith(("class_norm.", "class_token_head.")) for name in state)
+    if not num_blocks and not own_head:
+        return None
+    early_layers = hints.early_layers or _PUBLISHED_EARLY_LAYERS.get(depth)
+    if early_layers is None:
+        early_layers = max(1, depth - _LATE_LAYERS)
+        log.warning(
+            "%s: patches taken after block %d of %d, %d before the last as in the released models; weights "
+            "do not say it",
+            where,
+            early_layers,
+            depth,
+            depth - early_layers,
+        )
+    if early_layers > depth:
+        raise CheckpointError(
+            f"{where}: patches taken after block {early_layers} of {depth}; expected one that is there; "
+            "get the file anew"
+        )
+    return PatchAggregationConfig(early_layers=early_layers, num_blocks=num_blocks, shared_head=not own_head)
 
 
 def vqkd_config(state: State, hints: Hints, asked: tuple[int, int] | None, where: str) -> VqkdConfig:

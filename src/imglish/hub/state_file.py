@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from imglish.errors import CheckpointError
+from imglish.hub.official_file import PictureRange
 from imglish.hub.sizes import Hints
 
 # Where the official training codes keep the weights among other things of a run.
@@ -93,9 +94,17 @@ def _read_pickle(path: Path) -> object:
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).splitlines() or [""])[0].rstrip(".")[:120] or type(error).__name__
+    lines = str(error).splitlines() or [""]
+    if "TorchScript" in lines[0]:
+        return CheckpointError(
+            f"{path}: a TorchScript archive, which is code and is not run; expected tensors only; save its "
+            "state_dict() alone, or as safetensors"
+        )
+    # The unpickler's own first line is advice to run the code; an error of a key names nothing but the key.
+    told = isinstance(error, (RuntimeError, OSError, EOFError)) and lines[0]
+    reason = f" ({lines[0].rstrip('.')[:120]})" if told else ""
     return CheckpointError(
-        f"{path}: no file of torch.save, or cut short ({reason}); expected weights; get it anew"
+        f"{path}: no file of torch.save, or cut short{reason}; expected weights; get it anew"
     )
 
 
@@ -139,6 +148,8 @@ def _hints(metadata: Mapping[str, str]) -> Hints:
     if noted.get("image_size") is not None:
         height, width = noted["image_size"]
         noted["image_size"] = (int(height), int(width))
+    if noted.get("pictures") not in (None, *get_args(PictureRange)):
+        raise ValueError(f"metadata with pictures {noted['pictures']!r}")
     return Hints(**noted)
 
 

@@ -9,14 +9,14 @@ from imglish.errors import CheckpointError
 from imglish.hub.official_file import Kind
 from imglish.models.beit3 import weights as beit3
 from imglish.models.vit.model import Pooling
-from imglish.models.vit.weights import INDEX, classification_map, vit_rules
+from imglish.models.vit.weights import INDEX, PRETRAINING_MAP, classification_map, vit_rules
 from imglish.models.weight_map import WeightMap
 
 Layout = Literal["official", "imglish", "timm-vision"]
 Family = Literal["beit3", "vit", "vqkd"]
 
-# What BEiT's pretraining adds to the ViT that is kept: hidden patches, and the head over visual tokens.
-BACKBONE_DROPPED = (INDEX, r"mask_token", r"lm_head\..*", r"cls_pt_\w+\..*")
+# What BEiT's pretraining adds to the ViT besides its head over visual tokens, and a ViT alone has no use for.
+_BACKBONE_DROPPED = (INDEX, r"mask_token", r"cls_pt_\w+\..*")
 
 # A name that only one kind of head has, in the official layout and in ours. The first that is there decides.
 _OFFICIAL_HEADS: tuple[tuple[str, Kind], ...] = (
@@ -76,10 +76,10 @@ def recognise(names: Collection[str], where: str) -> Recognised:
         kind: Kind = "image_classification" if "head.weight" in has else "backbone"
         return Recognised("beit3", "timm-vision", kind)
     if "blocks.0.attn.q_bias" in has:
-        kind = "image_classification" if "head.weight" in has else "backbone"
-        return Recognised("vit", "official", kind)
+        return Recognised("vit", "official", _vit_kind(has, "lm_head.", "head."))
     if "vit.blocks.0.attention.query_bias" in has:
-        return Recognised("vit", "imglish", "image_classification")
+        kind = _vit_kind(has, "token_head.", "head.")
+        return Recognised("vit", "imglish", "image_classification" if kind == "backbone" else kind)
     if "blocks.0.attention.query_bias" in has:
         return Recognised("vit", "imglish", "backbone")
     some = ", ".join(sorted(has)[:3])
@@ -87,6 +87,13 @@ def recognise(names: Collection[str], where: str) -> Recognised:
         f"{where}: weights of no model known here (its {len(has)} names begin with {some}); expected BEiT-3, "
         "BEiT, BEiT v2 or a VQ-KD tokenizer; give one of those, or a run folder"
     )
+
+
+def _vit_kind(names: set[str], token_head: str, class_head: str) -> Kind:
+    """The kind of a BEiT by the names of its head; one part of a head tells, so that none may be missing."""
+    if any(name.startswith(class_head) for name in names):
+        return "image_classification"
+    return "masked_image_modeling" if any(name.startswith(token_head) for name in names) else "backbone"
 
 
 def _kind(heads: set[str], known: tuple[tuple[str, Kind], ...], where: str) -> Kind:
@@ -128,7 +135,11 @@ def beit3_map(kind: Kind) -> WeightMap:
 
 
 def vit_map(kind: Kind, pooling: Pooling) -> WeightMap:
-    """Names of a BEiT: fine-tuned to classify, or pretrained and kept as a ViT alone."""
-    if kind == "image_classification":
-        return classification_map(pooling)
-    return WeightMap(vit_rules("", "", norm="norm"), dropped=BACKBONE_DROPPED)
+    """Names of a BEiT: fine-tuned to classify, as it is pretrained, or its ViT alone."""
+    match kind:
+        case "image_classification":
+            return classification_map(pooling)
+        case "masked_image_modeling":
+            return PRETRAINING_MAP
+        case _:
+            return WeightMap(vit_rules("", "", norm="norm"), dropped=_BACKBONE_DROPPED)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from imglish.errors import CheckpointError
-from imglish.hub.official_file import Config, Kind
+from imglish.hub.official_file import Config, Kind, PictureRange
 from imglish.hub.sizes import Hints, hints_of
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
 from imglish.models.beit3.config import Beit3Config
@@ -22,7 +22,7 @@ from imglish.models.beit3.heads import (
     Beit3ForVqa,
 )
 from imglish.models.beit3.weights import resize_positions
-from imglish.models.vit.config import ViTConfig
+from imglish.models.vit.config import PatchAggregationConfig, ViTConfig
 from imglish.models.vit.model import Pooling, ViT, ViTForClassification
 from imglish.models.vit.positions import (
     RelativePositionBias,
@@ -31,6 +31,7 @@ from imglish.models.vit.positions import (
     resize_positions as resize_vit_positions,
     resize_relative_positions,
 )
+from imglish.models.vit.pretraining import ViTForMaskedImageModeling
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.model import Vqkd
 
@@ -41,6 +42,7 @@ _LABEL_TENSORS: dict[Kind, str] = {
     "masked_data_modeling": "image_head.bias",
     "vqa": "head.output.bias",
     "image_classification": "head.bias",
+    "masked_image_modeling": "token_head.bias",
     "visual_tokenizer": "quantizer.codebook",
 }
 
@@ -55,6 +57,8 @@ class Weights:
         state: Its state dict, numbers and types as they were in the file.
         where: The file it came from, for messages.
         pooling: How a BEiT reads its class.
+        aggregation: How the class token gathers the picture in BEiT v2's pretraining; None where it does not.
+        pictures: The range of the pictures that a BEiT was trained on; None where nobody says.
         vision_only: True where the file holds a BEiT-3's vision side alone.
         dropped: Names of the file that were left out on purpose.
     """
@@ -64,6 +68,8 @@ class Weights:
     state: dict[str, Tensor]
     where: str
     pooling: Pooling = "mean"
+    aggregation: PatchAggregationConfig | None = None
+    pictures: PictureRange | None = None
     vision_only: bool = False
     dropped: tuple[str, ...] = ()
 
@@ -81,7 +87,9 @@ class Weights:
 
     def hints(self) -> Hints:
         """What a later reader cannot see in the shapes."""
-        return hints_of(self.config, self.pooling if isinstance(self.config, ViTConfig) else None)
+        hints = hints_of(self.config, self.pooling if isinstance(self.config, ViTConfig) else None)
+        early_layers = None if self.aggregation is None else self.aggregation.early_layers
+        return hints._replace(early_layers=early_layers, pictures=self.pictures)
 
 
 def empty_model(weights: Weights) -> nn.Module:
@@ -91,12 +99,7 @@ def empty_model(weights: Weights) -> nn.Module:
             case Beit3Config() as config:
                 model = _beit3(weights.kind, config, weights.num_labels)
             case ViTConfig() as vit:
-                classifies = weights.kind == "image_classification"
-                model = (
-                    ViTForClassification(vit, weights.num_labels, pooling=weights.pooling)
-                    if classifies
-                    else ViT(vit)
-                )
+                model = _vit(weights, vit)
             case VqkdConfig() as tokenizer:
                 model = Vqkd(tokenizer)
             case _:
@@ -122,6 +125,18 @@ def _beit3(kind: Kind, config: Beit3Config, num_labels: int) -> nn.Module:
             return Beit3ForCaptioning(config)
         case _:
             return Beit3Encoder(config)
+
+
+def _vit(weights: Weights, config: ViTConfig) -> nn.Module:
+    match weights.kind:
+        case "image_classification":
+            return ViTForClassification(config, weights.num_labels, pooling=weights.pooling)
+        case "masked_image_modeling":
+            return ViTForMaskedImageModeling(
+                config, codebook_size=weights.num_labels, aggregation=weights.aggregation
+            )
+        case _:
+            return ViT(config)
 
 
 class _NoText(nn.Module):
@@ -154,15 +169,37 @@ def fill(weights: Weights, device: torch.device | str = "cpu") -> nn.Module:
     model.load_state_dict(numbers, assign=True)
     for module in model.modules():
         if isinstance(module, ViT):
-            _fill_indices(module)
+            _fill_indices(module, module.config.grid_size)
+        elif isinstance(module, ViTForMaskedImageModeling):
+            _fill_indices(module.class_blocks, module.vit.config.grid_size)
     return model.to(device).eval()
 
 
-def _fill_indices(vit: ViT) -> None:
+def _fill_indices(part: nn.Module, grid: Size) -> None:
     """Make the indices of relative positions, which follow from the grid and are no weights."""
-    for module in vit.modules():
+    for module in part.modules():
         if isinstance(module, RelativePositionBias):
-            module.index = relative_position_index(vit.config.grid_size)
+            module.index = relative_position_index(grid)
+
+
+def backbone_of(weights: Weights) -> Weights:
+    """The encoder of a model without its head: of a BEiT-3, or of a BEiT its ViT.
+
+    Args:
+        weights: Of any kind but a visual tokenizer; a backbone is returned as it is.
+
+    Raises:
+        CheckpointError: They are of a visual tokenizer.
+    """
+    if weights.kind == "backbone":
+        return weights
+    if isinstance(weights.config, VqkdConfig):
+        raise CheckpointError(
+            f"{weights.where}: a visual tokenizer, which is no backbone; give a BEiT or BEiT-3"
+        )
+    prefix = "encoder." if isinstance(weights.config, Beit3Config) else "vit."
+    state = {name.removeprefix(prefix): w for name, w in weights.state.items() if name.startswith(prefix)}
+    return replace(weights, kind="backbone", state=state, aggregation=None)
 
 
 def resize(weights: Weights, image_size: Size) -> Weights:
@@ -189,8 +226,8 @@ def resize(weights: Weights, image_size: Size) -> Weights:
                 state[name] = resize_positions(state[name], config.grid_size, grid)
             case ViTConfig():
                 bigger = replace(config, image_size=image_size)
-                prefix = "" if weights.kind == "backbone" else "vit."
-                _resize_vit(state, prefix, config.grid_size, bigger.grid_size, resize_vit_positions)
+                for prefix in ("",) if weights.kind == "backbone" else ("vit.", "class_blocks."):
+                    _resize_vit(state, prefix, config.grid_size, bigger.grid_size, resize_vit_positions)
             case VqkdConfig(encoder=encoder):
                 bigger = replace(config, encoder=replace(encoder, image_size=image_size))
                 for prefix, old, new in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from imglish.errors import ConfigError
-from imglish.hub.load import LoadedRun
+from imglish.hub.run import LoadedRun
 from imglish.inference.pictures import Picture, open_picture, prepare
 from imglish.text.tokenizer import PAD, TextTokenizer
+
+_ONE = (str, bytes, bytearray)  # what could be gone through, and is never meant so
 
 
 def positive(name: str, value: int) -> int:
@@ -23,10 +26,14 @@ def positive(name: str, value: int) -> int:
 
 def list_texts(texts: str | Iterable[str]) -> tuple[list[str], bool]:
     """The texts as a list, and whether it was a single one; raises ConfigError for what is no text."""
-    listed = [texts] if isinstance(texts, str) else list(texts)
+    listed: list[Any] = (
+        list(texts) if isinstance(texts, Iterable) and not isinstance(texts, _ONE) else [texts]
+    )
     strange = [text for text in listed if not isinstance(text, str)]
     if strange:
-        raise ConfigError(f"{strange[0]!r} is of type {type(strange[0]).__name__}; expected a text")
+        raise ConfigError(
+            f"{reprlib.repr(strange[0])} is of type {type(strange[0]).__name__}; expected a text"
+        )
     # Half characters, as names of files may have them, are no Unicode that the text tokenizer reads.
     return [text.encode("utf-8", "replace").decode() for text in listed], isinstance(texts, str)
 
@@ -73,8 +80,10 @@ class Batches:
         self, pictures: list[Picture], called: str = "picture"
     ) -> Iterator[tuple[Tensor, list[tuple[int, int]]]]:
         """`images`, each batch with the sizes (height, width) that its pictures had."""
-        imagenet = self._run.settings.get("pictures") == "imagenet"
-        before: Picture | None = None
+        settings, side = self._run.settings, self._run.config.image_size
+        imagenet = settings.get("pictures") == "imagenet"
+        crop_share = settings.get("crop_share", 1.0 if imagenet else None)
+        before: object = self  # no picture
         for first in range(0, len(pictures), self._size):
             prepared, sizes = [], []
             for number, picture in enumerate(pictures[first : first + self._size], first + 1):
@@ -82,7 +91,7 @@ class Batches:
                     name = f"{called} {number}" if len(pictures) > 1 else f"the {called}"
                     opened = open_picture(picture, name, max_pixels=self._max_pixels)
                     size = (opened.shape[1], opened.shape[2])
-                    image = prepare(opened, self._run.config.image_size, imagenet=imagenet)
+                    image = prepare(opened, side, imagenet=imagenet, crop_share=crop_share)
                     before = picture
                 prepared.append(image)
                 sizes.append(size)

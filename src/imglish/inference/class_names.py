@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 
 from imglish.errors import CheckpointError, ConfigError
-from imglish.hub.load import LoadedRun
+from imglish.hub.run import LoadedRun
 from imglish.inference.batches import list_texts
 from imglish.inference.sources import CLASSES, DUAL, Source
-from imglish.models.beit3.classification_heads import Beit3ForImageClassification
+from imglish.models.vit.model import ViTForClassification
 
 # A class's bare name, and what one might write below a picture of it.
 PROMPTS = ("{name}", "a photo of a {name}.")
@@ -30,7 +30,9 @@ def choose_classes(source: Source, classes: Sequence[str] | None) -> tuple[Loade
     if classes is None:
         return _trained(source)
     if isinstance(classes, str):
-        raise ConfigError(f"classes is the text {classes!r}; expected a list of names, as [{classes!r}]")
+        raise ConfigError(
+            f"classes is the text {classes[:40]!r}; expected a list of names, as ['cat', 'dog']"
+        )
     names = tuple(list_texts(classes)[0])
     if not names or not all(name.strip() for name in names) or len(set(names)) < len(names):
         raise ConfigError("classes must be names that are not empty and differ from each other")
@@ -52,10 +54,11 @@ def _trained(source: Source) -> tuple[LoadedRun, tuple[str, ...]]:
             )
         return run, run.labels
     run = source.get(CLASSES)
-    if not isinstance(run.model, Beit3ForImageClassification):
+    if isinstance(run.model, ViTForClassification) and "pictures" not in run.settings:
         raise CheckpointError(
-            f"{source.name} is no BEiT-3 but a {type(run.model).__name__}, and does not say how its pictures "
-            "are prepared: use it through imglish.load_model"
+            f"{source.name} is a BEiT whose file does not say which pictures it takes, and no official name "
+            "tells it: name the file as the official one, or give what load_model returns with pictures in "
+            "its settings"
         )
     return run, run.labels
 

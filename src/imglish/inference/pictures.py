@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +33,10 @@ _MOST_ASPECT = 16
 
 
 def list_pictures(pictures: Pictures) -> tuple[list[Picture], bool]:
-    """The pictures as a list, and whether it was a single one."""
-    if isinstance(pictures, (Path, str, bytes, Image.Image, np.ndarray, Tensor)):
-        return [pictures], True
+    """The pictures as a list, and whether it was a single one; what is neither is refused on opening."""
+    one = isinstance(pictures, (Path, str, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor))
+    if one or not isinstance(pictures, Iterable):
+        return [pictures], True  # type: ignore[list-item]
     return list(pictures), False
 
 
@@ -69,6 +70,8 @@ def open_picture(picture: Picture, name: str = "the picture", *, max_pixels: int
         if _ADDRESS.match(str(picture)) and not Path(picture).exists():
             raise DataFormatError(f"{picture}: is an address; expected a file: download the picture first")
         source, name = Path(picture), str(picture) or "''"
+        if source.is_file() and not source.stat().st_size:
+            raise DataFormatError(f"{name}: is empty; expected a picture: get it again")
     elif isinstance(picture, Image.Image):
         source = picture
     else:
@@ -101,23 +104,26 @@ def _from_tensor(tensor: Tensor, name: str, max_pixels: int) -> Tensor:
     return tensor.cpu()
 
 
-def prepare(image: Tensor, size: tuple[int, int], *, imagenet: bool = False) -> Tensor:
+def prepare(
+    image: Tensor, size: tuple[int, int], *, imagenet: bool = False, crop_share: float | None = None
+) -> Tensor:
     """Resize a picture and map it to a model's range, as the official evaluation does.
 
     Args:
         image: uint8 (3, H, W).
         size: (height, width) that the model takes.
-        imagenet: True keeps the aspect ratio, cuts out the middle (where ``size`` is square) and takes
-            ImageNet's mean and deviation; False squashes it to ``size`` and maps to [-1, 1].
+        imagenet: True takes ImageNet's mean and deviation, False maps to [-1, 1].
+        crop_share: Keeps the aspect ratio and cuts out the middle, this share of the shorter side; None, and
+            every ``size`` that is not square, squashes the whole picture to ``size``.
 
     Returns:
         float32 (3, *size).
     """
-    if not imagenet:
-        return to_model_range(resize_bicubic(image, size, "pillow"))
-    if size[0] != size[1]:
-        return to_imagenet_range(resize_bicubic(image, size, "pillow"))
-    return to_imagenet_range(resize_and_crop(_without_far_ends(image), size[0], "pillow"))
+    if crop_share is None or size[0] != size[1]:
+        small = resize_bicubic(image, size, "pillow")
+    else:
+        small = resize_and_crop(_without_far_ends(image), size[0], "pillow", crop_share=crop_share)
+    return to_imagenet_range(small) if imagenet else to_model_range(small)
 
 
 def _without_far_ends(image: Tensor) -> Tensor:

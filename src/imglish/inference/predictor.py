@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from imglish.decoding.beam_search import BeamSearchConfig, beam_search
 from imglish.errors import ConfigError
-from imglish.hub.load import LoadedRun
+from imglish.hub.run import LoadedRun
 from imglish.inference.batches import Batches, list_texts, pair, positive, text_tokenizer
 from imglish.inference.class_map import largest_at_size
 from imglish.inference.class_names import choose_classes, write_prompts
@@ -22,6 +22,7 @@ from imglish.inference.pictures import MAX_PIXELS, Picture, Pictures, list_pictu
 from imglish.inference.sources import ANSWERS, CAPTIONS, DUAL, PICTURE_VECTORS, SEGMENTS, STATEMENTS, Source
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
 from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForRetrieval, Beit3ForVqa
+from imglish.models.vit.model import ViTForClassification
 from imglish.text.tokenizer import BOS, EOS, PAD
 
 Vectors = NDArray[np.float32]
@@ -59,7 +60,11 @@ class Segmentation(NamedTuple):
 
 
 class Predictor:
-    """Everything that BEiT-3 answers, with weights of any origin.
+    """Everything that BEiT-3 answers, with weights of any origin, and the classes of BEiT and BEiT v2.
+
+    `caption` pictures, `answer` questions about them, `classify` them (the classes of training, or names of
+    your own), `embed_images` and `embed_texts` as vectors, `match` and `search` pictures by texts, `judge`
+    statements about two of them, and `segment` them.
 
     Methods take one picture and return one plain result, or take a sequence and return as many. A picture is
     a path, encoded bytes, a PIL image, a NumPy array uint8 (H, W, 3) or (H, W), or a tensor uint8 (3, H, W);
@@ -71,7 +76,8 @@ class Predictor:
 
     Args:
         source: A name of `list_models`, a ``.pth`` or ``.safetensors`` file, a run folder, a folder of
-            several runs such as the demo's, or what `load_model` returned.
+            several runs such as the demo's, the id of a Hugging Face Hub repository, or what `load_model`
+            returned.
         device: Where the models compute; what is loaded already stays where it is.
         batch_size: How many pictures or texts are computed at once.
         max_pixels: Larger pictures are refused, files among them before they are decoded.
@@ -194,7 +200,7 @@ class Predictor:
             raise ConfigError("prompts are for classes of your own; give classes as well")
         run, names = choose_classes(self._source, classes)
         listed, single = list_pictures(pictures)
-        if isinstance(run.model, Beit3ForImageClassification):
+        if isinstance(run.model, (Beit3ForImageClassification, ViTForClassification)):
             logits = [run.model(images).float() for images in self._batches(run).images(listed)]
         else:
             vectors = self._encode_classes(write_prompts(names, prompts, run), run)
@@ -234,6 +240,8 @@ class Predictor:
     def search(self, pictures: Pictures, query: str, num_matches: int = 5) -> list[Match]:
         """The pictures that a text describes best, best first."""
         num_best = positive("num_matches", num_matches)
+        if not isinstance(query, str):
+            raise ConfigError(f"query is of type {type(query).__name__}; expected one text")
         cosines = np.atleast_1d(self.match(pictures, query))
         order = np.argsort(-cosines, kind="stable")[:num_best]
         return [Match(int(number), float(cosines[number])) for number in order]

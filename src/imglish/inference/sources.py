@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from imglish.errors import CheckpointError
-from imglish.hub.load import LoadedRun, load_model, load_run
+from imglish.hub.load import load_model
+from imglish.hub.run import LoadedRun, load_run
 
 
 class Use(NamedTuple):
@@ -44,7 +45,7 @@ class Source:
 
     Args:
         source: An official name, a ``.pth`` or ``.safetensors`` file, a run folder, a folder of several runs,
-            or what `load_model` returned.
+            the id of a Hub repository, or what `load_model` returned.
         device: Where models are put; what is loaded already stays where it is.
 
     Raises:

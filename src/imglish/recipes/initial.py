@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from imglish.errors import CheckpointError
 from imglish.hub.download import fetch
+from imglish.hub.huggingface import fetch_repository, repository_of
 from imglish.hub.load import read_weights
 from imglish.hub.manifest import find
 from imglish.hub.manifest_beit3 import TEXT_TOKENIZER
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.models.beit3.weights import resize_positions
-from imglish.recipes.run_folder import find_run
+from imglish.recipes.run_folder import RunFolder, find_run
 from imglish.text.tokenizer import TextTokenizer
 
 _POSITIONS = "encoder.vision_embedding.positions.weight"
@@ -28,7 +29,8 @@ def load_encoder(model: nn.Module, name: str) -> list[str]:
 
     Args:
         model: A BEiT-3 with any head.
-        name: ``world``, the folder of a run, the name of official weights, or a file of them.
+        name: ``world``, the folder of a run, the name of official weights, a file of them, or the id of a
+            repository of the Hugging Face Hub.
 
     Returns:
         Names of the parameters that start anew, such as a new head.
@@ -69,6 +71,8 @@ def initial_text(name: str) -> TextTokenizer:
         raise CheckpointError(
             f"{name}: a file of weights comes without a text tokenizer; name one as text_tokenizer"
         )
+    if (repository := repository_of(name)) is not None:
+        return RunFolder(fetch_repository(repository).parent).text_tokenizer()
     return find_run(name, "encoder").text_tokenizer()
 
 
@@ -86,7 +90,7 @@ def find_encoder(model: nn.Module) -> tuple[str, Beit3Encoder]:
 
 def _read(name: str, config: Beit3Config) -> Mapping[str, Tensor]:
     """Weights under our names for pictures of the size of ``config``."""
-    if find(name) is not None or Path(name).is_file():
+    if find(name) is not None or Path(name).is_file() or repository_of(name) is not None:
         return read_weights(name, config.image_size).state
     folder = find_run(name, "encoder")
     weights, trained = folder.weights(), getattr(folder.config().task, "model", None)

@@ -19,19 +19,23 @@ def to_imagenet_range(image: Tensor) -> Tensor:
     return image.to(torch.float32).div_(255.0).sub_(mean).div_(std)
 
 
-def resize_and_crop(image: Tensor, size: int, resampling: Resampling = "torchvision") -> Tensor:
+def resize_and_crop(
+    image: Tensor, size: int, resampling: Resampling = "torchvision", *, crop_share: float = 1.0
+) -> Tensor:
     """Resize the shorter side and cut out the middle, as the official evaluation on ImageNet.
 
     Args:
         image: uint8 (3, H, W).
-        size: Side of the result in pixels; the whole shorter side is kept (a crop share of 1).
+        size: Side of the result in pixels.
         resampling: Exactly as the official code or faster; see `resize_bicubic`.
+        crop_share: Share of the shorter side that is kept: 1 in BEiT-3's evaluation.
 
     Returns:
         uint8 (3, size, size).
     """
     height, width = image.shape[-2:]
     shorter = min(height, width)
-    scaled = (size * height // shorter, size * width // shorter)
+    resized = int(size / crop_share)
+    scaled = (resized * height // shorter, resized * width // shorter)
     cropped: Tensor = TF.center_crop(resize_bicubic(image, scaled, resampling), [size, size])
     return cropped

@@ -1,0 +1,300 @@
+"""A finished run, read for use: the model of its final weights with its text tokenizer and its labels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from imglish.errors import CheckpointError
+from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
+from imglish.models.beit3.config import Beit3Config
+from imglish.models.beit3.heads import (
+    Beit3ForCaptioning,
+    Beit3ForMaskedDataModeling,
+    Beit3ForRetrieval,
+    Beit3ForVqa,
+)
+from imglish.models.beit3.weights import resize_positions
+from imglish.models.segmenters.semantic import beit3_segmenter
+from imglish.models.vit.config import ViTConfig
+from imglish.models.vit_adapter.config import ViTAdapterConfig
+from imglish.models.weight_map import check_state
+from imglish.text.tokenizer import TextTokenizer
+
+_POSITIONS = "encoder.vision_embedding.positions.weight"
+_BLOCK = re.compile(r"(?:.*\.)?encoder\.blocks\.(\d+)\.")
+
+# What can be used, and what use needs of the task's settings besides the model's.
+_TEXT = ("max_text_tokens",)
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "vqa": _TEXT,
+    "nlvr2": _TEXT,
+    "image_classification": (),
+    "class_names": _TEXT,
+    "contrastive": _TEXT,
+    "retrieval": _TEXT,
+    "captioning": (*_TEXT, "num_beams", "length_penalty"),
+    "semantic_segmentation": (
+        "num_interactions", "stem_width", "num_heads", "value_ratio", "neck_width", "head_width",
+    ),
+    "masked_data_modeling": (),
+}  # fmt: skip
+# The tensor that is as long as there are labels, and the file that names them.
+_HEADS = {
+    "masked_data_modeling": ("image_head.bias", ""),
+    "vqa": ("head.output.bias", "answers.txt"),
+    "image_classification": ("head.bias", "classes.txt"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedRun:
+    """A model ready to use.
+
+    Args:
+        kind: What it does: masked_data_modeling, vqa, nlvr2, image_classification, class_names, retrieval,
+            captioning, semantic_segmentation, masked_image_modeling, backbone or visual_tokenizer.
+        model: In evaluation mode.
+        config: Settings of its BEiT-3, or of its ViT (a visual tokenizer's encoder).
+        text: Text tokenizer, where the task reads text and one was found.
+        labels: Answers of a vqa model, classes of a segmenter or classifier; ``#0`` and on where nobody says.
+        settings: The task's other settings by name. ``pictures`` says which range a classifier or a BEiT
+            takes: ``imagenet`` (ImageNet's mean and deviation) or ``model`` ([-1, 1]); ``crop_share`` how
+            much of the shorter side a classifier sees, the rest being cut off around the middle.
+    """
+
+    kind: str
+    model: nn.Module
+    config: Beit3Config | ViTConfig
+    text: TextTokenizer | None
+    labels: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Answers (one JSON object a line) or classes (one a line) in the order of their numbers."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if path.name == "classes.txt":
+            return tuple(lines)
+        return tuple(str(json.loads(line)["answer"]) for line in lines)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: no such file; expected the labels of the model; train it anew"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        form = "class a line" if path.name == "classes.txt" else "answer a line as JSON"
+        raise CheckpointError(
+            f"{path}: damaged list of labels ({type(error).__name__}); expected one {form}"
+        ) from error
+
+
+def load_run(
+    folder: Path, device: torch.device | str = "cpu", image_size: tuple[int, int] | None = None
+) -> LoadedRun:
+    """Load the final weights of a run.
+
+    Args:
+        folder: A run folder.
+        device: Where the model is put.
+        image_size: (height, width) of the pictures, where it shall differ from training's.
+
+    Raises:
+        CheckpointError: The folder is no finished run, a file is damaged or of another model, the task is not
+            one to use, or its positions cannot be resampled.
+        DataFormatError: The text tokenizer is damaged.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file() or not (folder / "model.safetensors").is_file():
+        raise CheckpointError(
+            f"{folder} holds no finished run (config.yaml, model.safetensors); train it first"
+        )
+    task = read_task(path)
+    kind = _check_task(task, path)
+    labels = _run_labels(folder, kind)
+    weights = _read_weights(folder / "model.safetensors")
+    config = _model_config(task.pop("model"), weights, path)
+    if image_size is not None:
+        config = _resize_run(weights, config, image_size, folder)
+    num_labels = _num_labels(kind, labels, weights, folder)
+    try:
+        with torch.device("meta"):  # names and shapes are compared before anything is allocated
+            expected = _build(kind, config, task, num_labels).state_dict()
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        raise _no_model(path, error) from error
+    check_state(weights, expected, where=str(folder))
+    model = _build(kind, config, task, num_labels)
+    model.load_state_dict(weights)
+    if "max_text_tokens" in task:  # training cuts to what it is told, and fails where the model has no place
+        task["max_text_tokens"] = min(int(task["max_text_tokens"]), config.max_text_tokens)
+    return LoadedRun(
+        kind=kind,
+        model=model.to(device).eval(),
+        config=config,
+        text=_open_text(folder / "text.spm", config),
+        labels=labels,
+        settings=task,
+    )
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in float32."""
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); train the run anew") from error
+    return {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
+
+
+def read_task(path: Path) -> dict[str, Any]:
+    """Settings of a run's task.
+
+    Raises:
+        CheckpointError: The file is damaged, or of something else.
+    """
+    try:
+        task = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["task"])
+        return {"kind": task.pop("kind"), **task}
+    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise CheckpointError(
+            f"{path}: damaged ({type(error).__name__}); expected the settings of a run and its task; "
+            "train the run anew"
+        ) from error
+
+
+def _check_task(task: Mapping[str, Any], path: Path) -> str:
+    """The kind of a task that can be used and has all that use needs."""
+    kind = str(task["kind"])
+    if kind not in _NEEDED:
+        raise CheckpointError(
+            f"{path.parent} is a run of {kind}, which answers nothing by itself; give one of "
+            f"{', '.join(_NEEDED)}"
+        )
+    missing = [name for name in ("model", *_NEEDED[kind]) if task.get(name) is None]
+    strange = [
+        name for name in _NEEDED[kind] if name not in missing and not isinstance(task[name], (int, float))
+    ]
+    for what, names in (("has no", missing), ("tells no number as", strange)):
+        if names:
+            raise CheckpointError(f"{path}: task {what} {', '.join(names)}; train the run anew")
+    return kind
+
+
+def _open_text(path: Path, config: Beit3Config) -> TextTokenizer | None:
+    """The text tokenizer where there is one, if the model has a vector for each of its ids."""
+    if not path.is_file():
+        return None
+    text = TextTokenizer(path)
+    if text.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{path}: has {text.vocab_size} ids, the model embeds {config.vocab_size}; put the text "
+            "tokenizer of its training there"
+        )
+    return text
+
+
+def _resize_run(
+    weights: dict[str, Tensor], config: Beit3Config, image_size: tuple[int, int], folder: Path
+) -> Beit3Config:
+    """Resample the position table in ``weights``; returns the new config."""
+    if _POSITIONS not in weights:
+        raise CheckpointError(f"{folder}: this model takes pictures of one size; leave image_size out")
+    if min(image_size) < 1:
+        raise CheckpointError(f"{folder}: image_size {image_size}; expected (height, width) in pixels")
+    try:
+        bigger = replace(config, image_size=image_size)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}; give another image_size") from error
+    weights[_POSITIONS] = resize_positions(weights[_POSITIONS], config.grid_size, bigger.grid_size)
+    return bigger
+
+
+def _build(kind: str, config: Beit3Config, task: Mapping[str, Any], num_labels: int) -> nn.Module:
+    match kind:
+        case "masked_data_modeling":
+            return Beit3ForMaskedDataModeling(config, codebook_size=num_labels)
+        case "vqa":
+            return Beit3ForVqa(replace(config, output_norm=False), num_answers=num_labels)
+        case "nlvr2":
+            return Beit3ForNlvr2(config)
+        case "image_classification":
+            return Beit3ForImageClassification(replace(config, output_norm=False), num_classes=num_labels)
+        case "captioning":
+            return Beit3ForCaptioning(config)
+        case "semantic_segmentation":
+            adapter = ViTAdapterConfig(
+                num_interactions=task["num_interactions"],
+                stem_width=task["stem_width"],
+                num_heads=task["num_heads"],
+                value_ratio=task["value_ratio"],
+            )
+            return beit3_segmenter(
+                config,
+                adapter,
+                num_classes=num_labels,
+                neck_width=task["neck_width"],
+                head_width=task["head_width"],
+            )
+        case _:
+            return Beit3ForRetrieval(config)
+
+
+def _model_config(settings: Any, weights: Mapping[str, Tensor], path: Path) -> Beit3Config:
+    """The model's sizes, as many blocks as there are weights of."""
+    known = {field.name for field in fields(Beit3Config)}
+    if not isinstance(settings, Mapping) or (unknown := sorted(settings.keys() - known)):
+        told = f"unknown settings {', '.join(unknown)}" if isinstance(settings, Mapping) else repr(settings)
+        raise CheckpointError(f"{path}: task.model has {told}; expected the settings of a BEiT-3")
+    try:
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        config = Beit3Config(**values)
+    except (ValueError, TypeError, IndexError) as error:
+        raise _no_model(path, error) from error
+    blocks = {match[1] for match in map(_BLOCK.match, weights) if match}
+    if config.depth != len(blocks):  # many blocks would take long to build before names are compared
+        raise CheckpointError(
+            f"{path}: task.model.depth is {config.depth}, model.safetensors holds {len(blocks)} blocks; "
+            "expected the settings that the weights were trained with"
+        )
+    return config
+
+
+def _no_model(path: Path, error: Exception) -> CheckpointError:
+    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return CheckpointError(f"{path}: settings of no model ({reason}); expected those of its training")
+
+
+def _num_labels(kind: str, labels: tuple[str, ...], weights: Mapping[str, Tensor], folder: Path) -> int:
+    """How many visual tokens, answers or classes the head tells apart; 1 where it has none.
+
+    Raises:
+        CheckpointError: The list of labels is of another length.
+    """
+    name, listed = _HEADS.get(kind, ("", ""))
+    if name not in weights:  # of another model, if it should be there: the names will be compared
+        return max(1, len(labels))
+    number = len(weights[name])
+    if listed and number != len(labels):
+        raise CheckpointError(
+            f"{folder / listed}: names {len(labels)} labels, model.safetensors tells {number} apart; put the "
+            "list of its training there"
+        )
+    return number
+
+
+def _run_labels(folder: Path, kind: str) -> tuple[str, ...]:
+    if kind == "vqa":
+        return read_labels(folder / "answers.txt")
+    if kind in ("semantic_segmentation", "image_classification", "class_names"):
+        return read_labels(folder / "classes.txt")
+    return ("false", "true") if kind == "nlvr2" else ()
