@@ -29,6 +29,7 @@ def test_reset_forgets() -> None:
     metric = CodebookUsage(4)
     metric.update(torch.tensor([[0, 1]]), torch.zeros(1, 2))
     metric.reset()
+    assert metric.compute() == {}
     metric.update(torch.tensor([[2]]), torch.ones(1, 1))
     assert metric.compute() == {
         "codebook/usage": 0.25,

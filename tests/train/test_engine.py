@@ -12,6 +12,7 @@ from imglish.train.checkpoint import Checkpoints, load_strictly
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from imglish.train.distributed import Ranks
 from imglish.train.ema import Ema
+from imglish.train.logging import SkippedLog
 from imglish.train.loop import LoopConfig, NonFiniteLossError, train
 from imglish.train.optimizer import build_optimizer, layer_scale
 from imglish.train.schedule import learning_rate
@@ -132,6 +133,7 @@ def test_a_loss_that_is_no_number_stops_or_is_left_out(policy: str, tmp_path: Pa
             ranks=ONE,
             checkpoints=Checkpoints(tmp_path, 1),
             log=None,
+            skipped=SkippedLog(tmp_path, ONE),
         )
 
     if policy == "stop":

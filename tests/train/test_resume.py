@@ -44,6 +44,11 @@ def start_and_stop(out: Path, number: signal.Signals) -> None:
     process.wait(timeout=60)
 
 
+def counted(out: Path) -> list[float]:
+    """Damaged samples so far, line by line of the log."""
+    return [record.get("num_skipped", 0) for record in read_log(out / "metrics.jsonl")]
+
+
 def assert_same(a: Path, b: Path) -> None:
     for name in ("final.safetensors", "ema.safetensors"):
         ours, theirs = load_file(a / name), load_file(b / name)
@@ -64,6 +69,8 @@ def test_a_run_killed_in_the_middle_resumes_bit_for_bit(tmp_path: Path) -> None:
         [r["loss"] for r in read_log(tmp_path / name / "metrics.jsonl")] for name in ("whole", "killed")
     ]
     assert losses[0] == losses[1]
+    whole, killed = (tmp_path / name / "skipped.log" for name in ("whole", "killed"))
+    assert killed.read_text() == whole.read_text()
 
 
 def test_a_polite_signal_saves_the_present_step_and_leaves(tmp_path: Path) -> None:
@@ -108,3 +115,9 @@ def test_two_ranks_train_as_one_with_the_whole_batch(tmp_path: Path) -> None:
     )
     for key, tensor in one.items():
         torch.testing.assert_close(two[key], tensor, **ROUNDING)
+    # What either rank could not read is listed, and counted as in one process.
+    names = ("skipped.log", "skipped.rank1.log")
+    first, second = ((tmp_path / "two" / name).read_text().splitlines() for name in names)
+    listed = (tmp_path / "one" / "skipped.log").read_text().splitlines()
+    assert first and second and sorted(first + second) == sorted(listed)
+    assert counted(tmp_path / "two") == counted(tmp_path / "one")

@@ -23,7 +23,7 @@ from imglish.train.checkpoint import Checkpoints, save_weights
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from imglish.train.distributed import join_ranks
 from imglish.train.ema import Ema
-from imglish.train.logging import RunLog
+from imglish.train.logging import RunLog, SkippedLog
 from imglish.train.loop import LoopConfig, train
 from imglish.train.optimizer import build_optimizer
 from imglish.train.parallelize import parallelize
@@ -110,7 +110,8 @@ def main(words: list[str]) -> None:
             if ranks.is_main
             else None
         )
-        train(task, state, batches, loop, ranks=ranks, checkpoints=checkpoints, log=log)
+        skipped = SkippedLog(out, ranks, start=state.step)
+        train(task, state, batches, loop, ranks=ranks, checkpoints=checkpoints, log=log, skipped=skipped)
         if ranks.is_main and state.step == 40 and state.ema is not None:
             save_weights(model.state_dict(), out / "final.safetensors")
             save_weights(state.ema.weights, out / "ema.safetensors")

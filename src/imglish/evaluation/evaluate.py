@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from imglish.metrics.base import sum_over_ranks
 from imglish.tasks.base import Task
 
 
@@ -30,6 +31,7 @@ def evaluate(task: Task, batches: Iterable[Any], device: torch.device) -> dict[s
         task.evaluation_step(loaded.batch.to(device))
         num_skipped += len(loaded.skipped)
     task.metrics.reduce()
+    all_skipped = float(sum_over_ranks(torch.tensor(num_skipped)))
     task.train(was_training)
     scores = task.metrics.compute()
-    return scores | {"num_skipped": float(num_skipped)} if num_skipped else scores
+    return scores | {"num_skipped": all_skipped} if all_skipped else scores

@@ -35,7 +35,12 @@ class CodebookUsage:
         self._counts, self._cosine = sum_over_ranks(self._counts), sum_over_ranks(self._cosine)
 
     def compute(self) -> dict[str, float]:
-        """``codebook/usage`` in [0, 1], ``codebook/perplexity`` from 1, ``codebook/cosine`` in [-1, 1]."""
+        """``codebook/usage`` in [0, 1], ``codebook/perplexity`` from 1, ``codebook/cosine`` in [-1, 1].
+
+        Nothing where nothing was counted.
+        """
+        if not self._counts.any():
+            return {}
         return {
             "codebook/usage": float((self._counts > 0).double().mean()),
             "codebook/perplexity": float(perplexity(self._counts)),

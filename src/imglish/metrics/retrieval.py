@@ -14,7 +14,8 @@ class RetrievalRecall:
     """Recall at 1, 5 and 10, texts for pictures and pictures for texts.
 
     There is one entry for each text. A picture that comes with several texts counts once: its first
-    feature is kept. A picture is found where any of its texts ranks among the first k.
+    feature is kept. A picture is found where any of its texts ranks among the first k. Every text counts, so
+    that ranks must share them out without repeats: two texts of a picture may well be of the same words.
     """
 
     def __init__(self) -> None:

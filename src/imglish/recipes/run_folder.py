@@ -7,12 +7,16 @@ ship in the package lie in folders of the same form.
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from imglish.config.core import from_yaml, to_yaml
@@ -21,6 +25,7 @@ from imglish.recipes.config import RunConfig
 from imglish.text.tokenizer import TextTokenizer
 from imglish.train.checkpoint import load_weights, save_weights
 
+log = logging.getLogger(__name__)
 EMBEDDED = "world"
 
 
@@ -117,6 +122,23 @@ class RunFolder:
         partial = self.weights_path.with_suffix(".partial")
         save_weights(model.state_dict(), partial)
         partial.replace(self.weights_path)
+
+    def scores(self) -> dict[str, float] | None:
+        """The final scores; None where there are none, or, as the log says then, they are damaged."""
+        if not self.scores_path.is_file():
+            return None
+        try:
+            return TypeAdapter(dict[str, float]).validate_json(self.scores_path.read_bytes())
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            log.warning("%s is damaged (%s); the run is scored again", self.scores_path, reason)
+            return None
+
+    def save_scores(self, scores: Mapping[str, float]) -> None:
+        """Write the final scores; the file appears whole or not at all."""
+        partial = self.scores_path.with_suffix(".partial")
+        partial.write_text(json.dumps(scores, indent=1) + "\n")
+        partial.replace(self.scores_path)
 
     def text_tokenizer(self) -> TextTokenizer:
         """The text tokenizer the run was trained with.

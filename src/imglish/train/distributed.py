@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import distributed as dist
+from torch import distributed as dist, nn
 
 from imglish.errors import ConfigError
 
@@ -61,6 +61,25 @@ def any_rank(flag: bool, ranks: Ranks) -> bool:
     votes = torch.tensor([float(flag)], device=ranks.device)
     dist.all_reduce(votes, op=dist.ReduceOp.MAX)
     return bool(votes.item())
+
+
+def sum_over_ranks(count: int, ranks: Ranks) -> int:
+    """Sum of the counts of all ranks, on each of them."""
+    if ranks.world_size == 1:
+        return count
+    total = torch.tensor([count], device=ranks.device)
+    dist.all_reduce(total)
+    return int(total.item())
+
+
+def copy_buffers_of_main(model: nn.Module, ranks: Ranks) -> None:
+    """Give every rank the buffers of the main one, which are those that are saved.
+
+    Batch norm counts each rank's own pictures; to score with them would score another model on each rank.
+    """
+    if ranks.world_size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def _choose(device: str, local_rank: int) -> torch.device:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,6 +22,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from imglish.train.distributed import Ranks
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -28,9 +31,8 @@ if TYPE_CHECKING:
 class RunLog:
     """What a run says while it trains; only the main rank has one.
 
-    Files in ``folder``: ``metrics.jsonl`` (one object a line, with ``step``), ``skipped.log`` (one damaged
-    sample a line) and ``tensorboard/``. Lines after the step that a run resumes from are dropped, so that
-    no step stands there twice.
+    Files in ``folder``: ``metrics.jsonl`` (one object a line, with ``step``) and ``tensorboard/``. Lines
+    after the step that a run resumes from are dropped, so that no step stands there twice.
 
     Args:
         folder: The run's folder.
@@ -55,10 +57,6 @@ class RunLog:
         self._path = folder / "metrics.jsonl"
         _drop_after(self._path, start)
         self._file = self._path.open("a", encoding="utf-8")
-        self._skipped_path = folder / "skipped.log"
-        self.num_skipped = (
-            len(self._skipped_path.read_text().splitlines()) if self._skipped_path.exists() else 0
-        )
         self._board = _open_tensorboard(folder / "tensorboard") if tensorboard else None
         self._console = console or Console(file=sys.stderr)
         self._progress = Progress(
@@ -100,8 +98,6 @@ class RunLog:
             now = time.perf_counter()
             record["samples_per_second"] = round((step - then) * samples_per_step / max(now - clock, 1e-9), 2)
             self._last = (step, now)
-        if self.num_skipped:
-            record["num_skipped"] = self.num_skipped
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -109,13 +105,6 @@ class RunLog:
                 if name not in ("step", "time"):
                     self._board.add_scalar(name, value, step)
         self._show(step, record)
-
-    def skipped(self, step: int, lines: tuple[str, ...]) -> None:
-        """Note damaged samples of the batch of ``step``."""
-        if lines:
-            with self._skipped_path.open("a", encoding="utf-8") as file:
-                file.writelines(f"step {step}: {line}\n" for line in lines)
-            self.num_skipped += len(lines)
 
     def say(self, text: str) -> None:
         """Tell the user one line."""
@@ -129,6 +118,34 @@ class RunLog:
             self._progress.update(self._bar, completed=step, rate=rate, values=values)
         else:
             self.say(f"{self._title} step {step} {rate} {values}")
+
+
+class SkippedLog:
+    """The damaged samples that a rank replaced by others: listed in a file, and counted.
+
+    The file in ``folder`` is ``skipped.log`` on the main rank, ``skipped.rank1.log`` and so on elsewhere;
+    its first line makes it. Lines after the step that a run resumes from are dropped. A run may go on with
+    fewer ranks: the files of those that are no more are the main rank's then.
+
+    Args:
+        folder: The run's folder.
+        ranks: This process among all.
+        start: Step that the run starts or goes on from.
+    """
+
+    def __init__(self, folder: Path, ranks: Ranks, *, start: int = 0) -> None:
+        self._path = folder / ("skipped.log" if ranks.is_main else f"skipped.rank{ranks.rank}.log")
+        mine = [self._path]
+        if ranks.is_main:
+            mine += [path for path in folder.glob("skipped.rank*.log") if _rank_of(path) >= ranks.world_size]
+        self.count = sum(_keep_lines(path, start) for path in mine)
+
+    def add(self, step: int, lines: Sequence[str]) -> None:
+        """Note what the batch of ``step`` lacks, one line for each sample."""
+        if lines:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(f"step {step}: {line}\n" for line in lines)
+            self.count += len(lines)
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
@@ -149,6 +166,27 @@ def _drop_after(path: Path, step: int) -> None:
         partial = path.with_suffix(".partial")
         partial.write_text("".join(kept), encoding="utf-8")
         os.replace(partial, path)
+
+
+def _rank_of(path: Path) -> int:
+    """The rank in the name of its list of skipped samples; -1 where there is none."""
+    found = re.fullmatch(r"skipped\.rank(\d+)\.log", path.name)
+    return int(found[1]) if found else -1
+
+
+def _keep_lines(path: Path, last: int) -> int:
+    """Keep the whole lines of a list of skipped samples up to step ``last``, and say how many they are."""
+    if not path.exists():
+        return 0
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        step = re.match(r"step (\d+): ", line)
+        if step and int(step[1]) <= last and line.endswith("\n"):  # a kill may have left half a line
+            kept.append(line)
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    os.replace(partial, path)
+    return len(kept)
 
 
 def _open_tensorboard(folder: Path) -> SummaryWriter:

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from imglish.errors import ImglishError
+from imglish.errors import ConfigError, ImglishError
 from imglish.train.checkpoint import Checkpoints
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from imglish.train.distributed import Ranks, any_rank
-from imglish.train.logging import RunLog
-from imglish.train.parallelize import gradient_sync
+from imglish.train.distributed import Ranks, any_rank, sum_over_ranks
+from imglish.train.logging import RunLog, SkippedLog
+from imglish.train.parallelize import ShardedModel, gradient_sync
 from imglish.train.precision import autocast
 from imglish.train.schedule import learning_rate
 from imglish.train.state import TrainState
@@ -76,6 +76,7 @@ def train(
     ranks: Ranks,
     checkpoints: Checkpoints,
     log: RunLog | None,
+    skipped: SkippedLog,
     evaluate: Callable[[], Mapping[str, float]] | None = None,
 ) -> bool:
     """Train until ``num_steps`` updates are done.
@@ -88,14 +89,20 @@ def train(
         ranks: This process among all.
         checkpoints: Where the state is saved.
         log: Of the main rank; None elsewhere.
+        skipped: This rank's damaged samples; those of all ranks together are logged.
         evaluate: Scores the task now and then; its numbers are logged. The caller scores the end.
 
     Returns:
         True when all steps are done, False when a signal asked to leave; the state is saved either way.
 
     Raises:
+        ConfigError: The model is sharded.
         NonFiniteLossError: A loss was no number on some rank and the policy is to stop.
     """
+    if isinstance(task.model, ShardedModel):
+        raise ConfigError(
+            "the model is sharded, but checkpoints hold whole models only; use the strategy ddp"
+        )
     settings = config.train
     optimizer, parameters = state.optimizer, list(state.model.parameters())
     with _leave_on_signal() as leave:
@@ -118,8 +125,7 @@ def train(
                     (out.loss / settings.grad_accumulation).backward()
                 finite = finite * torch.isfinite(out.loss.detach())
                 logs = out.logs
-                if log is not None:
-                    log.skipped(state.step + 1, loaded.skipped)
+                skipped.add(state.step + 1, loaded.skipped)
 
             # All ranks must agree before any of them stops, or the others would wait for ever.
             if any_rank(not bool(finite), ranks):
@@ -138,10 +144,13 @@ def train(
             done = state.step == settings.num_steps
             if log is not None:
                 log.advance(state.step)
-                if done or state.step % settings.log_every == 0:
+            if done or state.step % settings.log_every == 0:
+                num_skipped = sum_over_ranks(skipped.count, ranks)  # every rank must ask
+                if log is not None:
                     # The only place where numbers leave the device.
                     values = {name: float(value) for name, value in logs.items()}
                     values |= {"grad_norm": float(norm), "lr": rate}
+                    values |= {"num_skipped": num_skipped} if num_skipped else {}
                     log.scalars(state.step, values, samples_per_step=config.global_batch_size)
             if evaluate is not None and not done and _every(settings.evaluate_every, state.step):
                 scores = evaluate()
