@@ -23,6 +23,7 @@ from imglish.evaluation.results import (
     SearchExample,
     SegmentationExample,
     Stage,
+    StatementExample,
     TaskResult,
     VqaExample,
     Word,
@@ -157,6 +158,15 @@ def gallery() -> Gallery:
                 question="what colour is the <star>?",
                 truth="red",
                 answers=(Answer(text="red", probability=0.875), Answer(text="blue", probability=0.0625)),
+            ),
+        ),
+        statements=(
+            StatementExample(
+                left=picture("left"),
+                right=picture("right"),
+                statement="both pictures show a <star>",
+                truth=False,
+                probability=0.273,
             ),
         ),
         search=(

@@ -202,6 +202,17 @@ class VqaExample:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StatementExample:
+    """A statement about two pictures, whether it is true, and how probable the model finds that."""
+
+    left: Picture
+    right: Picture
+    statement: str
+    truth: bool
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
     """One retrieved picture: its similarity to the query, and whether it is the right one."""
 
@@ -250,6 +261,7 @@ class Gallery:
 
     masked: tuple[MaskedExample, ...] = ()
     vqa: tuple[VqaExample, ...] = ()
+    statements: tuple[StatementExample, ...] = ()
     search: tuple[SearchExample, ...] = ()
     captions: tuple[CaptionExample, ...] = ()
     segmentation: tuple[SegmentationExample, ...] = ()

@@ -15,6 +15,7 @@ from PIL import Image
 
 from imglish.data.collate import stack_images
 from imglish.data.formats.karpathy import KarpathyRecord
+from imglish.data.formats.nlvr2 import Nlvr2Record
 from imglish.data.formats.vqa import VqaRecord
 from imglish.data.pictures import read_mask, read_picture
 from imglish.data.pretraining import SPECIAL
@@ -32,6 +33,7 @@ from imglish.evaluation.results import (
     Picture,
     SearchExample,
     SegmentationExample,
+    StatementExample,
     VqaExample,
     Word,
 )
@@ -42,7 +44,7 @@ from imglish.recipes.assembly.pretraining import load_visual_tokenizer
 from imglish.recipes.assembly.world_scores import scenes_of
 from imglish.recipes.config import MaskedDataModelingTask
 from imglish.recipes.data_config import FolderData
-from imglish.recipes.records import captioned, questions
+from imglish.recipes.records import captioned, questions, statements
 from imglish.recipes.run_folder import find_run
 from imglish.structures.batches import IGNORE
 
@@ -59,6 +61,7 @@ def make_gallery(out: Path, files: WorldFiles) -> Gallery:
     return Gallery(
         masked=tuple(_masked_examples(records[:4])),
         vqa=tuple(_vqa(ours, question) for question in asked[:24:3]),
+        statements=tuple(_statement(ours, record) for record in statements(data, "validation")[:8]),
         search=tuple(_search(ours, records[:_SEARCHED], number) for number in range(4)),
         captions=tuple(_caption(ours, scratch, record, scenes[record.image_id]) for record in records[:8]),
         segmentation=tuple(_segmentation(ours, files, record) for record in records[:8]),
@@ -129,6 +132,17 @@ def _vqa(predictor: Predictor, record: VqaRecord) -> VqaExample:
         question=record.question,
         truth=record.annotation.most_common,
         answers=tuple(Answer(text=answer.text, probability=answer.probability) for answer in answers),
+    )
+
+
+def _statement(predictor: Predictor, record: Nlvr2Record) -> StatementExample:
+    assert record.label is not None, "validation statements are labelled"
+    return StatementExample(
+        left=_file(record.left, "left"),
+        right=_file(record.right, "right"),
+        statement=record.sentence,
+        truth=record.label,
+        probability=predictor.judge(record.left, record.right, record.sentence),
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
-import random
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -13,36 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 
-from imglish.data.formats.mask_folder import read_mask_folder
-from imglish.data.segmentation import SegmentationDataset
-from imglish.data.world.annotate import CLASSES
-from imglish.data.world.files import WorldFiles, read_world
-from imglish.data.world.questions import KINDS
-from imglish.data.world.scene import STUFF
+from imglish.data.world.files import read_world
 from imglish.evaluation.machine import this_machine
 from imglish.evaluation.report import write_report
 from imglish.evaluation.results import (
-    ClassScore,
     Codebook,
     Curve,
     DemoResults,
     MaskedAccuracy,
-    QuestionKind,
-    Score,
     Stage,
-    TaskResult,
 )
-from imglish.metrics.caption_facts import CaptionFacts
-from imglish.metrics.segmentation_iou import SegmentationIou
-from imglish.recipes.assembly.segmentation import GROUPS
-from imglish.recipes.assembly.vqa import question_prior
-from imglish.recipes.assembly.world_scores import scenes_of
-from imglish.recipes.data_config import FolderData
 from imglish.recipes.demo_gallery import make_gallery
-from imglish.recipes.records import captioned, questions
+from imglish.recipes.demo_scores import scores_of, task_results
 from imglish.recipes.run_folder import RunFolder
 from imglish.train.logging import read_log
 from imglish.train.precision import resolve_precision
@@ -53,7 +35,6 @@ _STREAMS = {
     "pair_image": "pairs: visual tokens",
     "pair_text": "pairs: words",
 }
-Scores = Mapping[str, float]
 
 
 class LegLike(Protocol):
@@ -115,8 +96,8 @@ def write(
         machine=this_machine(device, resolve_precision("auto", device)),
         stages=_stages(out, legs, progress),
         codebook=_codebook(out),
-        masked=_masked(_scores(out, "masked_data_modeling")),
-        tasks=(_teacher(out), *_tasks(out, files)),
+        masked=_masked(scores_of(out, "masked_data_modeling")),
+        tasks=task_results(out, files),
         gallery=make_gallery(out, files),
     )
     return write_report(results, out)
@@ -160,7 +141,7 @@ def _stage(out: Path, leg: LegLike, progress: ProgressLike, curves: tuple[Curve,
 
 
 def _codebook(out: Path) -> Codebook:
-    scores = _scores(out, "visual_tokenizer")
+    scores = scores_of(out, "visual_tokenizer")
     task: Any = RunFolder(out / "visual_tokenizer").config().task
     return Codebook(
         size=task.tokenizer.codebook_size,
@@ -169,7 +150,7 @@ def _codebook(out: Path) -> Codebook:
     )
 
 
-def _masked(scores: Scores) -> tuple[MaskedAccuracy, ...]:
+def _masked(scores: Mapping[str, float]) -> tuple[MaskedAccuracy, ...]:
     return tuple(
         MaskedAccuracy(
             name=title,
@@ -179,190 +160,6 @@ def _masked(scores: Scores) -> tuple[MaskedAccuracy, ...]:
         )
         for stream, title in _STREAMS.items()
     )
-
-
-def _teacher(out: Path) -> TaskResult:
-    scores = _scores(out, "contrastive")
-    chance = 1 / 500
-    return TaskResult(
-        name="Contrastive teacher",
-        half="nothing",
-        how="Captions for pictures and pictures for captions among 500 scenes that it never saw.",
-        scores=tuple(
-            Score(
-                name=f"{title}, R@1 of 500",
-                pretrained=scores[f"retrieval/{side}_recall_at_1"],
-                chance=chance,
-                target=20 * chance,
-                target_note="20 times chance",
-            )
-            for side, title in (("text", "picture to text"), ("image", "text to picture"))
-        ),
-    )
-
-
-def _tasks(out: Path, files: WorldFiles) -> tuple[TaskResult, ...]:
-    return _vqa(out, files), _retrieval(out), _captioning(out, files), _segmentation(out, files)
-
-
-def _vqa(out: Path, files: WorldFiles) -> TaskResult:
-    ours, scratch = _scores(out, "vqa"), _scores(out, "vqa_scratch")
-    data = FolderData(root=files.root)
-    validation = questions(data, "validation")
-    prior = question_prior(questions(data, "train"), validation)
-    kinds = [record.annotation.question_type for record in validation if record.annotation is not None]
-    return TaskResult(
-        name="Questions",
-        half="weights",
-        how="Every question of the validation scenes, by soft accuracy. The baseline knows the kind of "
-        "question only.",
-        scores=(
-            Score(
-                name="accuracy",
-                pretrained=ours["vqa/accuracy"],
-                scratch=scratch["vqa/accuracy"],
-                no_picture=prior["vqa/accuracy"],
-                target=prior["vqa/accuracy"] + 0.25,
-                target_note="25 points above the best answerer without a picture",
-            ),
-        ),
-        question_kinds=tuple(
-            QuestionKind(
-                name=kind,
-                count=kinds.count(kind),
-                prior=prior[f"vqa/accuracy/{kind}"],
-                pretrained=ours[f"vqa/accuracy/{kind}"],
-                scratch=scratch.get(f"vqa/accuracy/{kind}"),
-            )
-            for kind in KINDS
-            if f"vqa/accuracy/{kind}" in ours
-        ),
-    )
-
-
-def _retrieval(out: Path) -> TaskResult:
-    ours, scratch = _scores(out, "retrieval"), _scores(out, "retrieval_scratch")
-
-    def score(name: str, key: str, chance: float, target: float, note: str) -> Score:
-        return Score(
-            name=name,
-            pretrained=ours[key],
-            scratch=scratch[key],
-            chance=chance,
-            target=target,
-            target_note=note,
-        )
-
-    return TaskResult(
-        name="Retrieval",
-        half="weights",
-        how="500 validation scenes with a caption each; swapped captions have a shape or colour exchanged.",
-        scores=(
-            score("text to picture, R@1", "retrieval/image_recall_at_1", 1 / 500, 0.5, "half of them"),
-            score("picture to text, R@1", "retrieval/text_recall_at_1", 1 / 500, 0.5, "half of them"),
-            score("shape swaps rejected", "retrieval/rejected_shape_swaps", 0.5, 0.8, "80%"),
-            score("colour swaps rejected", "retrieval/rejected_colour_swaps", 0.5, 0.8, "80%"),
-        ),
-    )
-
-
-def _captioning(out: Path, files: WorldFiles) -> TaskResult:
-    ours, scratch = _scores(out, "captioning"), _scores(out, "captioning_scratch")
-    return TaskResult(
-        name="Captions",
-        half="weights",
-        how="Captions by beam search, read back and compared with the scene graph. The baseline gives each "
-        "picture the caption of another.",
-        scores=(
-            Score(
-                name="things named with shape and colour",
-                pretrained=ours["caption/things_named"],
-                scratch=scratch["caption/things_named"],
-                no_picture=_blind_captions(files),
-                target=0.6,
-                target_note="60% of all things",
-            ),
-            Score(
-                name="names that are right",
-                pretrained=1 - ours["caption/wrong_names"],
-                scratch=1 - scratch["caption/wrong_names"],
-            ),
-        ),
-    )
-
-
-def _segmentation(out: Path, files: WorldFiles) -> TaskResult:
-    ours, scratch = _scores(out, "segmentation"), _scores(out, "segmentation_scratch")
-    blind = _blind_masks(files)
-
-    def score(name: str, key: str, target: float | None, note: str) -> Score:
-        return Score(
-            name=name,
-            pretrained=ours[key],
-            scratch=scratch[key],
-            no_picture=blind[key],
-            target=target,
-            target_note=note,
-        )
-
-    return TaskResult(
-        name="Segmentation",
-        half="weights",
-        how="Validation scenes, 6 kinds of stuff and 12 of things. The baseline gives every pixel the class "
-        "most frequent at its place.",
-        scores=(
-            score("mean IoU", "semantic/mean_iou", 0.6, "over all classes"),
-            score("mean IoU of things", "semantic/mean_iou_things", 0.4, "over things alone"),
-            score("mean IoU of stuff", "semantic/mean_iou_stuff", None, ""),
-        ),
-        classes=tuple(
-            ClassScore(
-                name=name,
-                group="stuff" if name in STUFF else "thing",
-                pretrained=ours.get(f"semantic/iou/{name}"),
-                scratch=scratch.get(f"semantic/iou/{name}"),
-            )
-            for name in CLASSES
-        ),
-    )
-
-
-def _blind_captions(files: WorldFiles) -> float:
-    """What captions of other pictures get."""
-    metric, draw = CaptionFacts(), random.Random(0)
-    scenes = scenes_of(files, "validation")
-    others = [scene.things for scene in scenes_of(files, "train").values()]
-    for record in captioned(FolderData(root=files.root), "validation"):
-        named = [(thing.colour, thing.shape) for thing in draw.choice(others)]
-        metric.update([named], [[(thing.colour, thing.shape) for thing in scenes[record.image_id].things]])
-    return metric.compute()["caption/things_named"]
-
-
-def _blind_masks(files: WorldFiles) -> Scores:
-    """What the most frequent class of each pixel's place gets."""
-    counts: torch.Tensor | None = None
-    for number, mask in enumerate(_masks(files, "train")):
-        one_hot = torch.nn.functional.one_hot(mask, len(CLASSES))
-        counts = one_hot if counts is None else counts + one_hot
-        if number == 500:
-            break
-    assert counts is not None
-    guess, metric = counts.argmax(dim=-1), SegmentationIou(CLASSES, GROUPS)
-    for number, mask in enumerate(_masks(files, "validation")):
-        metric.update(guess[None], mask[None])
-        if number == 200:
-            break
-    return metric.compute()
-
-
-def _masks(files: WorldFiles, split: str) -> Any:
-    records = read_mask_folder(files.mask_images(split), files.masks(split))
-    dataset = SegmentationDataset(records=records, num_classes=len(CLASSES))
-    return (dataset.get(index, np.random.default_rng(0)).mask for index in range(len(dataset)))
-
-
-def _scores(out: Path, leg: str) -> dict[str, float]:
-    return dict(json.loads(RunFolder(out / leg).scores_path.read_text()))
 
 
 def _command(options: Mapping[str, Any]) -> str:
