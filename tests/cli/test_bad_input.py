@@ -109,7 +109,7 @@ def test_a_turned_or_deep_picture_is_answered_as_the_same_one_upright_and_of_eig
     ("name", "data", "message"),
     [
         ("text.png", b"hello, I am a text\n", "is no picture that can be decoded; expected PNG, JPEG"),
-        ("empty.png", b"", "is no picture that can be decoded"),
+        ("empty.png", b"", "is empty; expected a picture: get it again"),
         ("missing.png", None, "no such file; expected a picture: check the path"),
         (".", None, "does not decode (Is a directory); expected a picture"),
     ],

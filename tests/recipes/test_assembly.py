@@ -15,11 +15,12 @@ from imglish.errors import ConfigError
 from imglish.evaluation.evaluate import evaluate
 from imglish.models.beit3.config import Beit3Config
 from imglish.recipes.assemble import assemble, in_steps
-from imglish.recipes.assembly.base import Shares
+from imglish.recipes.assembly.base import Shares, Splits
 from imglish.recipes.config import (
     Augment,
     CaptioningTask,
     ClassNamesTask,
+    ContrastiveTask,
     ImageClassificationTask,
     MaskedDataModelingTask,
     Nlvr2Task,
@@ -34,7 +35,7 @@ from imglish.text.training import train_tokenizer
 from imglish.train.config import ScheduleConfig, TrainConfig
 
 MODEL = Beit3Config(
-    image_size=(32, 32), patch_size=16, vocab_size=128, max_text_tokens=48, width=16, depth=1, num_heads=2,
+    image_size=(32, 32), patch_size=16, vocab_size=128, max_text_tokens=64, width=16, depth=1, num_heads=2,
     feed_forward_width=16, init="scaled",
 )  # fmt: skip
 EVERY_CHANGE = Augment(crop_scale=0.5, flip=0.5, rand_augment=True)
@@ -110,6 +111,26 @@ def test_epochs_count_whole_batches(folder: Path, tmp_path: Path) -> None:
     large = replace(config, task=RetrievalTask(model=MODEL, batch_size=1000))
     with pytest.raises(ConfigError, match="only 120 training samples"):
         in_steps(large, assemble(large, RunFolder(tmp_path), Shares()))
+
+
+def test_chunks_of_both_contrastive_tasks_reach_the_loss(folder: Path, tmp_path: Path) -> None:
+    for task in (
+        RetrievalTask(model=MODEL, batch_size=4, chunk_size=2),
+        ContrastiveTask(model=MODEL, batch_size=4, chunk_size=2),
+    ):
+        assembly = assemble(run_of(folder, task), RunFolder(tmp_path), Shares())
+        assert getattr(assembly.task, "chunk_size", None) == 2
+
+
+def test_only_what_is_scored_is_read_where_nothing_is_trained(folder: Path, tmp_path: Path) -> None:
+    """Scores of the compositional split, with the scene graphs of that split."""
+    for name, task in TASKS.items():
+        splits = Splits(train=False, scored="test")
+        assembly = assemble(run_of(folder, task), RunFolder(tmp_path), Shares(), splits)
+        assert assembly.plan is None and not assembly.unscored
+        scores = evaluate(assembly.task, assembly.evaluation(Shares()), torch.device("cpu"))
+        scores |= assembly.finish() if assembly.finish is not None else {}
+        assert 0 <= scores[name], name
 
 
 def test_settings_out_of_range_are_refused() -> None:

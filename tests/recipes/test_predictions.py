@@ -27,7 +27,7 @@ from imglish.train.config import TrainConfig
 
 # 64 features have one head in a file that does not say how many there are.
 MODEL = Beit3Config(
-    image_size=(32, 32), patch_size=16, vocab_size=128, max_text_tokens=48, width=64, depth=1, num_heads=1,
+    image_size=(32, 32), patch_size=16, vocab_size=128, max_text_tokens=64, width=64, depth=1, num_heads=1,
     feed_forward_width=32,
 )  # fmt: skip
 

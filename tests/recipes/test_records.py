@@ -16,10 +16,12 @@ from imglish.recipes.data_config import (
     FolderData,
     KarpathyData,
     Nlvr2Data,
+    NocapsData,
     TableData,
     VqaV2Data,
     WorldStreamData,
 )
+from tests.recipes.published_files import write_karpathy, write_nocaps
 
 
 def picture(path: Path) -> Path:
@@ -88,6 +90,28 @@ def test_visual_genome_adds_questions_whose_answer_counts_fully(coco: Path) -> N
     assert [answer.text for answer in added.annotation.answers] == ["a man"] * 10
 
 
+def test_test_questions_are_those_of_test_dev_or_all(coco: Path) -> None:
+    vqa_files(coco, "test2015", range(20, 25), answered=False)
+    assert len(records.questions(VqaV2Data(root=coco), "test")) == 3
+    assert len(records.questions(VqaV2Data(root=coco, test="test2015"), "test")) == 5
+
+
+def test_answers_become_classes_in_the_published_order(coco: Path) -> None:
+    """Those of the files, train2014 first; neither validation questions nor Visual Genome matter."""
+    for name, answers in (("train2014", "cdab"), ("val2014", "zyxabcdefg")):
+        path = coco / "vqa" / f"v2_mscoco_{name}_annotations.json"
+        document = json.loads(path.read_text())
+        for entry, answer in zip(document["annotations"], answers, strict=True):
+            entry["multiple_choice_answer"] = answer
+        write(path, document)
+    for data in (VqaV2Data(root=coco), VqaV2Data(root=coco, seed=5, visual_genome=coco / "vg.json")):
+        assert "".join(records.common_answers(data)) == "cdabzyxabcdefg"
+    # No picture is looked for: official weights are scored without those of train2014.
+    for path in (coco / "train2014").iterdir():
+        path.unlink()
+    assert len(records.common_answers(VqaV2Data(root=coco))) == 14
+
+
 def test_visual_genome_without_any_picture_is_refused(coco: Path) -> None:
     genome = coco / "vg" / "question_answers.json"
     write(genome, [{"id": 3, "qas": []}])
@@ -114,6 +138,55 @@ def test_karpathy_training_takes_restval_too(tmp_path: Path) -> None:
     assert [record.image_id for record in records.captioned(data, "train")] == [0, 1]
     assert [record.image_id for record in records.captioned(data, "validation")] == [2]
     assert [record.image_id for record in records.captioned(data, "test")] == [3]
+
+
+def test_nocaps_is_trained_on_coco(tmp_path: Path) -> None:
+    write_nocaps(tmp_path / "nocaps", num_pictures=4)
+    write_karpathy(tmp_path / "coco", "dataset_coco.json", ("train", "restval", "val"), folders=True)
+    data = NocapsData(root=tmp_path / "nocaps", coco=tmp_path / "coco")
+    assert [record.image_id for record in records.captioned(data, "train")] == [1000, 1001]
+    validation, test = (records.captioned(data, split) for split in ("validation", "test"))
+    assert [r.image_id for r in validation] == [r.image_id for r in test] == [0, 1, 2, 3]
+    assert {record.path.parent.name for record in validation} == {"val"}
+    assert {record.path.parent.name for record in test} == {"test"}
+    assert all(record.sentences for record in validation) and not any(r.sentences for r in test)
+
+
+def test_pictures_can_be_held_out_of_training(tmp_path: Path) -> None:
+    for name, count in (("a", 4), ("b", 1), ("c", 2)):
+        for number in range(count):
+            picture(tmp_path / "train" / name / f"{number}.jpg")
+    data = ClassFolderData(root=tmp_path, held_out=2)
+    classes = records.classes_of(data, "validation")
+    train, validation = (records.labelled(data, split, classes) for split in ("train", "validation"))
+    assert train.classes == validation.classes == ("a", "b", "c")
+    shown = [f"{record.path.parent.name}/{record.path.name}" for record in train.records]
+    assert shown == ["a/0.jpg", "a/1.jpg", "b/0.jpg", "c/0.jpg"]
+    shown = [f"{record.path.parent.name}/{record.path.name}" for record in validation.records]
+    assert shown == ["a/2.jpg", "a/3.jpg", "c/1.jpg"]
+    alone = ClassFolderData(root=tmp_path / "alone", held_out=1)
+    picture(tmp_path / "alone" / "train" / "a" / "0.jpg")
+    with pytest.raises(DataFormatError, match="no class has a second picture"):
+        records.labelled(alone, "validation", ("a",))
+
+
+def test_classes_are_those_of_training_where_it_is_there(tmp_path: Path) -> None:
+    picture(tmp_path / "val" / "dog" / "a.jpg")
+    data = ClassFolderData(root=tmp_path)
+    assert records.classes_of(data, "validation") == ("dog",)
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "train" / "dog").mkdir()
+    assert records.classes_of(data, "validation") == ("cat", "dog")
+    assert [record.label for record in records.labelled(data, "validation", ("cat", "dog")).records] == [1]
+
+
+def test_classes_of_folders_get_names_and_those_of_tables_have_them(tmp_path: Path) -> None:
+    listed = tmp_path / "classes.txt"
+    listed.write_text("n01440764 the fish\n")
+    folders = ClassFolderData(root=tmp_path)
+    assert records.names_of(folders, ("n01440764",)) == ("tench",)
+    assert records.names_of(ClassFolderData(class_names=listed), ("n01440764",)) == ("the fish",)
+    assert records.names_of(TableData(), ("n01440764", "a_b")) == ("n01440764", "a_b")
 
 
 def test_nlvr2_and_class_folders_in_their_layouts(tmp_path: Path) -> None:
@@ -157,6 +230,14 @@ def test_a_world_has_records_of_every_kind(tmp_path: Path) -> None:
         assert len(records.captioned(data, split)) == count
         assert records.statements(data, split)
     assert records.world_of(data) is not None and records.world_of(WorldStreamData()) is None
+
+
+def test_a_world_without_a_compositional_split_has_no_test_split(tmp_path: Path) -> None:
+    write_world(WorldConfig(), tmp_path / "w", num_train=2, num_validation=2, workers=1)
+    data = FolderData(root=tmp_path / "w")
+    for read in (records.questions, records.captioned, records.statements, records.labelled):
+        with pytest.raises(ConfigError, match="no compositional split; it has train, validation"):
+            read(data, "test")
 
 
 def test_data_of_another_kind_is_refused_with_those_that_fit() -> None:

@@ -18,7 +18,8 @@ class Convert:
     another picture size.
 
     Args:
-        source: An official name such as beit3_base_patch16_224, or a .pth or .safetensors file.
+        source: An official name such as beit3_base_patch16_224, a .pth or .safetensors file, or a Hugging
+            Face Hub id, org/name or org/name@revision.
         target: The .safetensors file to write.
         to: The names it gets: of the official code, of imglish, or of timm (BEiT-3's vision side only).
         image_size: Height and width of the pictures in pixels, to resample position tables for.

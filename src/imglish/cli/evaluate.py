@@ -20,8 +20,8 @@ from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.runs import RECIPES
 from imglish.recipes.scoring import evaluate_recipe, evaluate_weights
 
-USAGE = """usage: imglish evaluate RECIPE|FOLDER [--predictions FILE [--split SPLIT]] [--SETTING VALUE ...]
-       imglish evaluate RECIPE --weights NAME|FILE [--SETTING VALUE ...]
+USAGE = """usage: imglish evaluate RECIPE|FOLDER [--split SPLIT] [--predictions FILE] [--SETTING VALUE ...]
+       imglish evaluate RECIPE --weights NAME|FILE [--split SPLIT] [--predictions FILE] [--SETTING VALUE ...]
 
 RECIPE stands for the folder runs/RECIPE, where imglish train puts it; with --weights for the recipe itself.
 imglish evaluate RECIPE --help lists the settings of that run."""
@@ -34,20 +34,16 @@ class Evaluate:
     Args:
         weights: Official weights by name or as a file, to score on the data of a recipe.
         predictions: Write predictions in the published submission format there, instead of scoring.
-        split: The split to predict.
+        split: The split to score or to predict; validation if nothing is said, for predictions test.
         config: YAML file with the settings to change; options come after it.
         settings: The run's own.
     """
 
     weights: str = ""
     predictions: Path | None = None
-    split: Literal["validation", "test"] = "test"
+    split: Literal["validation", "test"] | None = None
     config: Path | None = None
     settings: Annotated[RunConfig, tyro.conf.arg(name="")]
-
-    def __post_init__(self) -> None:
-        if self.weights and self.predictions:
-            raise ValueError("--predictions needs a finished run; it can not go with --weights")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -66,24 +62,26 @@ def run(arguments: Sequence[str]) -> None:
         default=Evaluate(settings=choose(config, rest)),
         config=(tyro.conf.AvoidSubcommands,),
     )
+    if options.weights and not by_recipe:
+        raise UsageError("--weights goes with the name of a recipe, whose data are scored")
+    if options.predictions is not None:
+        _write(options, options.weights or folder, options.predictions)
+        return
+    split = options.split or "validation"
     if options.weights:
-        if not by_recipe:
-            raise UsageError("--weights goes with the name of a recipe, whose data are scored")
-        print_scores(Path(options.weights), evaluate_weights(options.settings, options.weights))
-    elif options.predictions is not None:
-        _write(options, folder, options.predictions)
+        print_scores(Path(options.weights), evaluate_weights(options.settings, options.weights, split))
     else:
-        print_scores(folder, evaluate_recipe(options.settings, folder))
+        print_scores(folder, evaluate_recipe(options.settings, folder, split))
 
 
-def _write(options: Evaluate, folder: Path, out: Path) -> None:
+def _write(options: Evaluate, weights: Path | str, out: Path) -> None:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("predicting", total=None)
         count = write_predictions(
             options.settings,
-            folder,
-            options.split,
+            weights,
+            options.split or "test",
             out,
             lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -186,7 +186,10 @@ COMMANDS: dict[str, Command] = {
         interrupted="the same command with --resume goes on from the last checkpoint",
     ),
     "evaluate": Command(summary="score a trained recipe on its validation data", run=_evaluate),
-    "predict": Command(summary="caption, ask about, search or segment your own pictures", run=_predict),
+    "predict": Command(
+        summary="caption, ask about, classify, search, match, judge or segment your own pictures",
+        run=_predict,
+    ),
     "convert": Command(
         summary="official weights to imglish's names, to timm's, and back",
         run=_convert,

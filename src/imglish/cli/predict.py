@@ -27,16 +27,20 @@ _AT_ONCE = 8  # pictures opened and computed together
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predict:
-    """Caption pictures, answer questions about them, name, search, compare or segment them.
+    """Caption pictures, answer questions, classify, search, match with texts, judge statements, segment.
+
+    Each asks for weights that were trained for it; the demo's folder holds those of several.
 
     Args:
         pictures: Picture files.
         run: A finished run, or a folder of several such as the demo's; runs/demo if neither this nor weights
             are given.
-        weights: Instead of a run, official weights by name (downloaded once) or a .pth or .safetensors file.
+        weights: Instead of a run, official weights by name (downloaded once), a .pth or .safetensors file, or
+            a Hugging Face Hub id, org/name or org/name@revision.
         caption: Say in a sentence what is on each picture.
         question: Answer this about each picture, with probabilities.
-        classify: Name the classes of each picture, with probabilities.
+        classify: Name the classes of each picture that the weights were trained for, or those given as
+            classes, with probabilities.
         classes: Classes of your own to choose among, with commas between; a dual encoder needs no training
             for them.
         search: Rank the pictures by how well this text describes them.

@@ -83,9 +83,9 @@ class WordMasking:
         tokenizer: Of the texts.
         share: Share of words to hide.
         max_tokens: Longest text in tokens.
-        answers: True hides, in a text with questions or a judged statement, the answers and nothing else: half
-            of the words of a question hidden, nobody could tell what is asked. A single answer is left out
-            altogether, to be told at the class token, as fine-tuning will ask for it.
+        answers: True hides, in a text with questions or a judged statement, the answers and nothing else:
+            half of the words of a question hidden, nobody could tell what is asked. A single answer is left
+            out altogether, to be told at the class token, as fine-tuning will ask for it.
     """
 
     tokenizer: TextTokenizer

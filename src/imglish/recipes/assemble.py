@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from imglish.recipes.assembly import (
     segmentation,
     vqa,
 )
-from imglish.recipes.assembly.base import Assembly, Shares
+from imglish.recipes.assembly.base import Assembly, Shares, Splits
 from imglish.recipes.config import (
     CaptioningTask,
     ClassNamesTask,
@@ -37,6 +37,7 @@ from imglish.recipes.config import (
     RetrievalTask,
     RunConfig,
     SegmentationTask,
+    TaskConfig,
     VisualTokenizerTask,
     VqaTask,
 )
@@ -46,17 +47,19 @@ from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.sources import world_corpus
 from imglish.text.tokenizer import TextTokenizer
 from imglish.text.training import train_tokenizer
-from imglish.train.checkpoint import Checkpoints
+from imglish.train.checkpoint import Checkpoints, load_strictly
 from imglish.train.config import OptimizerConfig
-from imglish.train.distributed import Ranks, join_ranks
+from imglish.train.distributed import Ranks, copy_buffers_of_main, join_ranks
 from imglish.train.ema import Ema
-from imglish.train.logging import RunLog
+from imglish.train.logging import RunLog, SkippedLog
 from imglish.train.loop import LoopConfig, train
 from imglish.train.optimizer import build_optimizer, layer_scale
 from imglish.train.parallelize import parallelize
 from imglish.train.state import TrainState
 
 log = logging.getLogger(__name__)
+_ALL_SPLITS = Splits()
+_WITHOUT_TEST = (ContrastiveTask, VisualTokenizerTask, MaskedDataModelingTask, SegmentationTask)
 WORLD_VOCABULARY = 400  # sentencepiece pieces asked for on the World's corpus
 
 
@@ -77,16 +80,18 @@ def train_recipe(config: RunConfig, out: Path, *, resume: bool = False, title: s
     """
     folder = RunFolder(out)
     _check_folder(folder, config, resume)
-    if folder.scores_path.is_file() and folder.weights_path.is_file():
-        return dict(json.loads(folder.scores_path.read_text()))
+    if folder.weights_path.is_file() and (scores := folder.scores()) is not None:
+        return scores
     with join_ranks(config.train.device) as ranks:
         torch.manual_seed(config.train.seed)
         shares = Shares(ranks.rank, ranks.world_size, config.train.grad_accumulation)
         folder.create()
         assembly = assemble(config, folder, shares)
+        assembly.check_scored()  # or hours of training would end in nothing
+        timed = in_steps(config, assembly)
         # Only now is the folder this run's: data that can not be read must not keep a mended command out.
         folder.write_config(config)
-        return _train(assembly, in_steps(config, assembly), folder, ranks, shares, title or config.name)
+        return _train(assembly, timed, folder, ranks, shares, title or config.name)
 
 
 def in_steps(config: RunConfig, assembly: Assembly[Any]) -> RunConfig:
@@ -133,7 +138,10 @@ def _train(
     # Dropout and the like must differ between ranks, initial weights must not.
     torch.manual_seed(settings.seed + 1000 * ranks.rank)
     checkpoints = Checkpoints(folder.checkpoints_path, settings.keep_checkpoints)
-    checkpoints.load_latest(state, ranks)
+    if not checkpoints.load_latest(state, ranks) and folder.weights_path.is_file():
+        # Trained to its end and its checkpoints thrown away: all that is left to do is to score it.
+        load_strictly(model, folder.weights(), where=str(folder.weights_path))
+        state.ema, state.step = None, settings.num_steps
     task.model = parallelize(model, settings.strategy, ranks)
 
     def score() -> dict[str, float]:
@@ -141,6 +149,7 @@ def _train(
         return scores | (assembly.finish() if assembly.finish is not None else {})
 
     micro_steps = settings.grad_accumulation
+    assert assembly.plan is not None
     batches = prefetch(
         assembly.plan, state.step * micro_steps, settings.num_steps * micro_steps, settings.num_workers
     )
@@ -159,31 +168,46 @@ def _train(
             start=state.step,
             tensorboard=settings.tensorboard,
         )
-    if run_log is None:
+    skipped = SkippedLog(folder.path, ranks, start=state.step)
+    with run_log or nullcontext():
         finished = train(
-            task, state, batches, loop, ranks=ranks, checkpoints=checkpoints, log=None, evaluate=score
+            task,
+            state,
+            batches,
+            loop,
+            ranks=ranks,
+            checkpoints=checkpoints,
+            log=run_log,
+            skipped=skipped,
+            evaluate=score,
         )
-    else:
-        with run_log:
-            finished = train(
-                task, state, batches, loop, ranks=ranks, checkpoints=checkpoints, log=run_log, evaluate=score
-            )
     if not finished:
         raise KeyboardInterrupt
     task.model = model
     if state.ema is not None:
         model.load_state_dict(state.ema.weights)
+    copy_buffers_of_main(model, ranks)
     if ranks.is_main:  # first, so that a fault in scoring costs nothing
         folder.save_weights(model)
     scores = score()
     if ranks.is_main:
-        folder.scores_path.write_text(json.dumps(scores, indent=1) + "\n")
+        folder.save_scores(scores)
     return scores
 
 
-def assemble(config: RunConfig, folder: RunFolder, shares: Shares) -> Assembly[Any]:
-    """Join model, loss, metric and data of a run."""
+def assemble(
+    config: RunConfig, folder: RunFolder, shares: Shares, splits: Splits = _ALL_SPLITS
+) -> Assembly[Any]:
+    """Join model, loss, metric and data of a run.
+
+    Raises:
+        ConfigError: Settings do not go together, or the task has no test split.
+        DataFormatError: A file is missing or damaged.
+    """
     task = config.task
+    if splits.scored == "test" and isinstance(task, _WITHOUT_TEST):
+        raise ConfigError(f"a run of {task.kind} has no test split; give --split validation")
+    _check_lengths(task)
     match task:
         case ContrastiveTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
@@ -195,23 +219,34 @@ def assemble(config: RunConfig, folder: RunFolder, shares: Shares) -> Assembly[A
             return pretraining.assemble_masked_data_modeling(config, task, text, shares)
         case VqaTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
-            return vqa.assemble_vqa(config, task, text, folder, shares)
+            return vqa.assemble_vqa(config, task, text, folder, shares, splits)
         case RetrievalTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
-            return retrieval.assemble_retrieval(config, task, text, shares)
+            return retrieval.assemble_retrieval(config, task, text, shares, splits)
         case CaptioningTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
-            return captioning.assemble_captioning(config, task, text, shares)
+            return captioning.assemble_captioning(config, task, text, shares, splits)
         case Nlvr2Task():
             text = text_tokenizer(config, folder, task.model.vocab_size)
-            return nlvr2.assemble_nlvr2(config, task, text, shares)
+            return nlvr2.assemble_nlvr2(config, task, text, shares, splits)
         case ImageClassificationTask():
-            return classification.assemble_classification(config, task, folder, shares)
+            return classification.assemble_classification(config, task, folder, shares, splits)
         case ClassNamesTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
-            return classification.assemble_class_names(config, task, text, folder, shares)
+            return classification.assemble_class_names(config, task, text, folder, shares, splits)
         case SegmentationTask():
             return segmentation.assemble_segmentation(config, task, folder, shares)
+
+
+def _check_lengths(task: TaskConfig) -> None:
+    """Refuse texts longer than the table of positions, before one comes along in the midst of training."""
+    if isinstance(task, (VisualTokenizerTask, ImageClassificationTask, SegmentationTask)):
+        return
+    if task.max_text_tokens > task.model.max_text_tokens:
+        raise ConfigError(
+            f"task.max_text_tokens is {task.max_text_tokens}, but the model has positions for "
+            f"{task.model.max_text_tokens} (task.model.max_text_tokens); cut texts to that, or raise it"
+        )
 
 
 def text_tokenizer(config: RunConfig, folder: RunFolder, vocab_size: int) -> TextTokenizer:

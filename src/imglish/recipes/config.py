@@ -15,15 +15,23 @@ from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContrastiveTask:
-    """Contrastive pretraining of a dual encoder: the World's CLIP, teacher of the visual tokenizer."""
+    """Contrastive training of a dual encoder on pairs: intermediate fine-tuning, and the World's CLIP.
+
+    Args:
+        model: The dual encoder.
+        max_text_tokens: Texts are cut to this length.
+        chunk_size: Pairs of a rank encoded at once, where its batch does not fit the memory; 0: all.
+        batch_size: Over all ranks.
+    """
 
     kind: Literal["contrastive"] = "contrastive"
     model: Beit3Config = Beit3Config()
     max_text_tokens: int = 48
+    chunk_size: int = 0
     batch_size: int = 128
 
     def __post_init__(self) -> None:
-        at_least(self, max_text_tokens=3, batch_size=1)
+        at_least(self, max_text_tokens=3, chunk_size=0, batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,6 +34,7 @@ class WorldStreamData:
         alt_texts: True adds terse texts, as many as captions.
         questions: True adds texts of questions with their answers, as many as captions.
         favoured_questions: Kinds of questions that two thirds of these texts keep to.
+        statements: True adds judged statements about the picture, as many as captions.
     """
 
     kind: Literal["world_stream"] = "world_stream"
@@ -43,6 +44,7 @@ class WorldStreamData:
     alt_texts: bool = True
     questions: bool = False
     favoured_questions: tuple[str, ...] = ()
+    statements: bool = False
 
     def __post_init__(self) -> None:
         at_least(self, num_scenes=1, num_validation=1)
@@ -97,6 +99,7 @@ class VqaV2Data:
         root: The folder.
         visual_genome: Visual Genome's ``question_answers.json`` as more training data; None leaves it out.
             Its pictures lie in ``images`` beside it.
+        test: Questions of the test split: test-dev, or test2015, which has them and those of test-std.
         seed: Of the choice of validation pictures.
         num_validation: Questions that are scored; 0 scores all.
     """
@@ -104,6 +107,7 @@ class VqaV2Data:
     kind: Literal["vqav2"] = "vqav2"
     root: Path = Path("data/coco")
     visual_genome: Path | None = None
+    test: Literal["test-dev2015", "test2015"] = "test-dev2015"
     seed: int = 0
     num_validation: int = 0
 
@@ -133,6 +137,27 @@ class KarpathyData:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NocapsData:
+    """NoCaps as published: ``nocaps_val_4500_captions.json`` and ``nocaps_test_image_info.json``.
+
+    Its pictures lie in ``val`` and ``test``. It has no training captions: COCO's are trained on.
+
+    Args:
+        root: The folder.
+        coco: COCO as `KarpathyData` has it, to train on; it need not be there where nothing is trained.
+        num_validation: Pictures that are scored; 0 scores all.
+    """
+
+    kind: Literal["nocaps"] = "nocaps"
+    root: Path = Path("data/nocaps")
+    coco: Path = Path("data/coco")
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Nlvr2Data:
     """NLVR2 as published: ``train.json``, ``dev.json``, ``test1.json`` and ``images/{train,dev,test1}``.
 
@@ -155,15 +180,31 @@ class ClassFolderData:
 
     Args:
         root: The folder.
+        class_names: A file that says what the classes are called: a line for each, its folder and then its
+            name, such as ImageNet's LOC_synset_mapping.txt. Without one synsets (n01440764) get WordNet's
+            words, and other folders are called by their own names.
+        held_out: Where there is no ``val``, as in ImageNet-21k: so many pictures of each class of ``train``
+            are left out of training and scored, but never all of a class; 0 reads ``val``.
         num_validation: Pictures that are scored; 0 scores all.
     """
 
     kind: Literal["class_folders"] = "class_folders"
     root: Path = Path("data/imagenet")
+    class_names: Path | None = None
+    held_out: int = 0
     num_validation: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, num_validation=0)
+        at_least(self, held_out=0, num_validation=0)
 
 
-DataConfig = WorldStreamData | FolderData | TableData | VqaV2Data | KarpathyData | Nlvr2Data | ClassFolderData
+DataConfig = (
+    WorldStreamData
+    | FolderData
+    | TableData
+    | VqaV2Data
+    | KarpathyData
+    | NocapsData
+    | Nlvr2Data
+    | ClassFolderData
+)

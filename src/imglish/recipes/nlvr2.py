@@ -12,6 +12,8 @@ def nlvr2_base() -> RunConfig:
     """NLVR2, base size: 84.4 test-P with the official weights.
 
     Run:      imglish train nlvr2_base --data.root data/nlvr2
+              From beit3_base_indomain_patch16_224 (--init) the released rate is 5e-4 (--optimizer.lr).
+    Needs:    8 GPUs of 32 GB in the released code.
     Source:   released recipe (parity FACTS, section 8); the score from its documents.
     """
     return _nlvr2("nlvr2_base", beit3_base(drop_path=0.2), lr=7e-4, layer_decay=0.65)
@@ -21,6 +23,8 @@ def nlvr2_large() -> RunConfig:
     """NLVR2, large size: 89.4 test-P with the official weights.
 
     Run:      imglish train nlvr2_large --data.root data/nlvr2
+              From beit3_large_indomain_patch16_224 (--init) the released rate is 1e-4 (--optimizer.lr).
+    Needs:    8 GPUs of 32 GB in the released code.
     Source:   released recipe (parity FACTS, section 8); the score from its documents.
     """
     return _nlvr2("nlvr2_large", beit3_large(drop_path=0.2), lr=3e-4, layer_decay=0.85)

@@ -1,4 +1,4 @@
-"""Predictions of a run in the published submission formats."""
+"""Predictions in the published submission formats."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import torch
 from torch import Tensor, nn
 
 from imglish.data.collate import pad_ids, padding_of, stack_images
-from imglish.data.transforms.image import ImageTransform
 from imglish.data.vocabulary import load_vocabulary
-from imglish.errors import CheckpointError, ConfigError
+from imglish.errors import ConfigError
 from imglish.models.beit3.classification_heads import Beit3ForNlvr2
 from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForVqa
-from imglish.recipes.assemble import assemble
-from imglish.recipes.assembly.base import Shares, read_pictures
+from imglish.recipes.assembly.base import Scored, read_pictures, scoring_transform
 from imglish.recipes.assembly.captioning import CaptionWriter
 from imglish.recipes.config import CaptioningTask, Nlvr2Task, RunConfig, VqaTask
 from imglish.recipes.records import captioned, questions, statements
 from imglish.recipes.run_folder import RunFolder
-from imglish.train.checkpoint import load_strictly
-from imglish.train.distributed import join_ranks
+from imglish.recipes.scoring import Ready, finished_run, official_weights
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 _AT_ONCE = 32
+_TASKS = (VqaTask, CaptioningTask, Nlvr2Task)
 
 
-def write_predictions(config: RunConfig, run: Path, split: str, out: Path, progress: Progress) -> int:
-    """Answer every sample of a split with the weights of a finished run.
+def write_predictions(
+    config: RunConfig, weights: Path | str, split: Scored, out: Path, progress: Progress
+) -> int:
+    """Answer every sample of a split with the weights of a finished run, or with official ones.
 
-    VQAv2: a json list of question_id and answer. Captions: one of image_id and caption. NLVR2: lines of
-    identifier and judgement.
+    VQAv2: a json list of question_id and answer. Captions of COCO and NoCaps: one of image_id and caption.
+    NLVR2: lines of identifier and judgement.
 
     Args:
-        config: The run's settings.
-        run: Its folder.
+        config: The settings of the run, or of the recipe whose data official weights answer.
+        weights: The folder of the run as a path; official weights by name, or a file of them, as a text.
         split: "validation" or "test".
         out: The file to write; it appears whole or not at all.
         progress: Called with the samples done and all.
@@ -47,50 +47,63 @@ def write_predictions(config: RunConfig, run: Path, split: str, out: Path, progr
         How many samples there are.
 
     Raises:
-        CheckpointError: The run is not finished.
+        CheckpointError: The run is not finished, or there are no such weights.
         ConfigError: There is no submission format for its task, or no such split.
         DataFormatError: A file or a picture is missing or damaged.
     """
-    folder = RunFolder(run)
-    weights = folder.weights()
-    if not folder.text_path.is_file():
-        raise CheckpointError(
-            f"{folder.text_path}: missing from a finished run; copy it there, or train anew"
+    if not isinstance(config.task, _TASKS):
+        raise ConfigError(
+            f"a run of {config.task.kind} has no submission format; expected vqa, captioning or nlvr2"
         )
-    with join_ranks(config.train.device) as ranks, torch.no_grad():
-        model = assemble(config, folder, Shares()).task.model
-        load_strictly(model, weights, where=str(folder.weights_path))
-        lines = _predict(config, folder, model.to(ranks.device).eval(), split, progress)
-    partial = out.with_name(out.name + ".partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    as_csv = isinstance(config.task, Nlvr2Task)
-    partial.write_text(
-        "".join(f"{line}\n" for line in lines) if as_csv else json.dumps(lines), encoding="utf-8"
-    )
-    partial.replace(out)
+    if isinstance(weights, Path):
+        source = finished_run(config, weights, split)
+    else:
+        source = official_weights(config, weights, split)
+    with source as ready, torch.no_grad():
+        lines = _predict(config, ready, split, progress)
+    if ready.ranks.is_main:
+        _write(lines, out, as_lines=isinstance(config.task, Nlvr2Task))
     return len(lines)
 
 
-def _predict(
-    config: RunConfig, folder: RunFolder, model: nn.Module, split: str, progress: Progress
-) -> list[Any]:
+def _write(lines: list[Any], out: Path, *, as_lines: bool) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    text = "".join(f"{line}\n" for line in lines) if as_lines else json.dumps(lines)
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(out)
+
+
+def _predict(config: RunConfig, ready: Ready, split: Scored, progress: Progress) -> list[Any]:
+    folder, model = ready.folder, ready.assembly.task.model.eval()
     match config.task, model:
         case VqaTask() as settings, Beit3ForVqa():
             return _answers(config, settings, folder, model, split, progress)
-        case CaptioningTask() as settings, Beit3ForCaptioning():
-            writer = CaptionWriter(model, settings, folder.text_tokenizer())
-            lines: list[Any] = []
-            for some in _chunks(captioned(config.data, split), progress):
-                written = writer.write(read_pictures([record.path for record in some], writer.transform))
-                pairs = zip(some, written, strict=True)
-                lines += [{"image_id": record.image_id, "caption": caption} for record, caption in pairs]
-            return lines
         case Nlvr2Task() as settings, Beit3ForNlvr2():
             return _judgements(config, settings, folder, model, split, progress)
+        case CaptioningTask() as settings, Beit3ForCaptioning():
+            return _captions(config, settings, folder, model, split, progress)
         case _:
-            raise ConfigError(
-                f"a run of {config.task.kind} has no submission format; expected vqa, captioning or nlvr2"
-            )
+            raise AssertionError(f"{config.task.kind} is of {_TASKS}, and its model a {type(model).__name__}")
+
+
+def _captions(
+    config: RunConfig,
+    settings: CaptioningTask,
+    folder: RunFolder,
+    model: Beit3ForCaptioning,
+    split: str,
+    progress: Progress,
+) -> list[Any]:
+    writer = CaptionWriter(model, settings, folder.text_tokenizer())
+    lines: list[Any] = []
+    for some in _chunks(captioned(config.data, split), progress):
+        written = writer.write(read_pictures([record.path for record in some], writer.transform))
+        lines += [
+            {"image_id": record.image_id, "caption": caption}
+            for record, caption in zip(some, written, strict=True)
+        ]
+    return lines
 
 
 def _answers(
@@ -102,7 +115,7 @@ def _answers(
     progress: Progress,
 ) -> list[Any]:
     vocabulary, text = load_vocabulary(folder.answers_path), folder.text_tokenizer()
-    transform, device = ImageTransform(size=settings.model.image_size), _device(model)
+    transform, device = scoring_transform(settings.model.image_size), _device(model)
     lines: list[Any] = []
     for some in _chunks(questions(config.data, split), progress):
         ids = [text.encode_for_model(record.question, settings.max_text_tokens) for record in some]
@@ -123,7 +136,7 @@ def _judgements(
     split: str,
     progress: Progress,
 ) -> list[Any]:
-    text, transform = folder.text_tokenizer(), ImageTransform(size=settings.model.image_size)
+    text, transform = folder.text_tokenizer(), scoring_transform(settings.model.image_size)
     device, lines = _device(model), []
     for some in _chunks(statements(config.data, split), progress):
         ids = [text.encode_for_model(record.sentence, settings.max_text_tokens) for record in some]

@@ -99,6 +99,7 @@ def pictures(data: DataConfig, split: str) -> PictureSource:
             with_alt_texts=data.alt_texts and train,
             with_questions=data.questions,
             favoured_questions=data.favoured_questions if train else (),
+            with_statements=data.statements,
         )
     if isinstance(data, FolderData):
         return ShardPictures(shards=_shards(data, "pairs", split))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imglish.data.formats.image_folder import read_image_folder
+from imglish.data.formats.image_folder import list_classes, read_image_folder
 from imglish.data.formats.mask_folder import read_mask_folder
 from imglish.data.formats.text_corpus import read_text_corpus
 from imglish.errors import DataFormatError
@@ -33,6 +33,13 @@ def test_labels_count_the_sorted_class_folders(tmp_path: Path) -> None:
 def test_another_split_takes_the_labels_of_training(tmp_path: Path) -> None:
     folder = read_image_folder(touch(tmp_path, "dog/a.png"), classes=("cat", "dog"))
     assert folder.classes == ("cat", "dog") and [record.label for record in folder.records] == [1]
+
+
+def test_classes_are_listed_without_looking_for_pictures(tmp_path: Path) -> None:
+    root = touch(tmp_path, "dog/a.txt", "cat/c.jpg", ".cache/x.jpg", "readme.txt")
+    assert list_classes(root) == ("cat", "dog")
+    with pytest.raises(DataFormatError, match="has no folders in it"):
+        list_classes(root / "cat")
 
 
 def test_wrong_class_folders_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from imglish.data.formats.table import (
     as_image_folder,
+    picture_lines,
     read_caption_table,
     read_label_table,
     read_question_table,
@@ -17,7 +19,6 @@ from imglish.data.formats.table import (
 )
 from imglish.data.vocabulary import AnswerVocabulary
 from imglish.errors import DataFormatError
-from imglish.recipes.check_data import check_table
 
 
 @pytest.fixture
@@ -140,12 +141,51 @@ def test_a_line_with_too_many_fields_is_wrong(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("image,text\nx.png", "line 2: has 1 fields, fewer than the 2 named columns"),
+        ("image,text\n.,x", "line 2: image '.' is a folder, not a picture"),
+        ("image,text\nno/x.png,x", "line 2: image 'no/x.png' does not exist: there is no folder .*no"),
+        ("image,text\nx.png,x", "line 2: image 'x.png' does not exist .looked for .*x.png"),
+        ('image,text\nx.png,"x', "line 2: image 'x.png' does not exist"),
+        ("image,image\na,b", "has two columns 'image'"),
+    ],
+)
+def test_wrong_lines_of_separated_values_say_why(folder: Path, content: str, message: str) -> None:
+    path = folder / "t.csv"
+    path.write_text(content)
+    with pytest.raises(DataFormatError, match=message):
+        read_caption_table(path).strict()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"image": "pictures/a.png", "text": []}, "'text' is an empty list"),
+        ({"image": "pictures/a.png", "text": ["x", 3]}, "'text' is 3, not a text: put it in quotes"),
+        ({"image": True, "text": "x"}, "'image' is true, not a text$"),
+    ],
+)
+def test_wrong_values_of_json_lines_say_why(folder: Path, row: object, message: str) -> None:
+    (problem,) = read_caption_table(json_table(folder / "t.jsonl", row)).problems
+    assert re.search(message, problem.message)
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("t.txt", b"", "not a table"),
         ("t.csv", b"image,text\n\xff\xfe,x", "not UTF-8"),
-        ("t.jsonl", b"", "no readable lines"),
-        ("t.jsonl", b'{"picture": 1}', "columns picture; expected"),
+        ("t.jsonl", b"", "has no readable line; expected one sample a line"),
+        ("t.jsonl", b"{a\n{b", "has no readable line; line 1: not valid json at column 2"),
+        ("t.jsonl", b'{"picture": 1}', "has the columns picture; expected image, text .captions"),
+        ("t.csv", b"image,caption\na,b", "has the columns image, caption; expected"),
+        ("t.csv", b"picture,text\na,b", "has the columns picture, text; expected"),
+        ("t.csv", b"image,image2,label\na,b,1", "has the columns image, image2, label; expected"),
+        ("t.csv", b"Image,text\na,b", r"\. 'Image' is not 'image': write it so"),
+        ("t.csv", b"image;text\na;b", r"\. Its fields are parted by semicolons: save it with commas"),
+        ("t.csv", b"image\ttext\na\tb", r"\. Its fields are parted by tabs: name it \.tsv"),
+        ("t.csv", b"image,text\n", "has no readable line"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -154,19 +194,13 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, content: 
         table_kind(tmp_path / name)
     with pytest.raises(DataFormatError, match="no such file"):
         table_kind(tmp_path / "missing.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataFormatError, match="cannot be read"):
+        table_kind(tmp_path / "folder.csv")
 
 
-def test_a_check_decodes_every_picture_once(folder: Path) -> None:
-    (folder / "pictures" / "b.png").write_bytes(b"not a picture")
+def test_pictures_come_with_the_first_line_that_names_them(folder: Path) -> None:
     table = json_table(
-        folder / "t.jsonl",
-        {"image": "pictures/a.png", "image2": "pictures/b.png", "text": "x", "label": True},
-        {"image": "pictures/b.png", "image2": "pictures/a.png", "text": "y", "label": "maybe"},
+        folder / "t.jsonl", {"image": "a.png", "image2": "b.png"}, "{", {"image": "b.png", "image2": "c.png"}
     )
-    done: list[tuple[int, int]] = []
-    found = check_table(table, progress=lambda number, total: done.append((number, total)))
-    assert (found.kind, found.num_samples, found.num_pictures) == ("statements", 1, 2)
-    assert done == [(1, 2), (2, 2)]
-    line, picture = found.problems
-    assert line.line == 2 and "not true or false" in line.message
-    assert picture.line == 0 and "b.png" in picture.message
+    assert picture_lines(table) == {folder / "a.png": 1, folder / "b.png": 1, folder / "c.png": 3}

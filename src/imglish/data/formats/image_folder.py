@@ -37,11 +37,7 @@ def read_image_folder(root: Path, classes: tuple[str, ...] | None = None) -> Ima
         DataFormatError: The folder is missing, has no class folders, one without pictures, or one whose class
             is unknown.
     """
-    if not root.is_dir():
-        raise DataFormatError(f"{root}: no such folder; expected a folder of class folders: check the path")
-    folders = {path.name: path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    if not folders:
-        raise DataFormatError(f"{root}: has no folders in it; expected one for each class: check the path")
+    folders = _class_folders(root)
     if classes is None:
         classes = tuple(sorted(folders))
     strangers = sorted(set(folders) - set(classes))
@@ -62,3 +58,17 @@ def read_image_folder(root: Path, classes: tuple[str, ...] | None = None) -> Ima
             )
         records.extend(LabelledPicture(path, label) for path in pictures)
     return ImageFolder(classes, tuple(records))
+
+
+def list_classes(root: Path) -> tuple[str, ...]:
+    """The sorted names of class folders, with pictures in them or none; errors as in `read_image_folder`."""
+    return tuple(sorted(_class_folders(root)))
+
+
+def _class_folders(root: Path) -> dict[str, Path]:
+    if not root.is_dir():
+        raise DataFormatError(f"{root}: no such folder; expected a folder of class folders: check the path")
+    folders = {path.name: path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    if not folders:
+        raise DataFormatError(f"{root}: has no folders in it; expected one for each class: check the path")
+    return folders

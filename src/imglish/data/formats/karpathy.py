@@ -35,13 +35,15 @@ class KarpathyRecord:
         image_id: The picture's COCO id, or its number in the file for Flickr30k.
         path: The picture.
         split: One of SPLITS.
-        sentences: Five for most pictures.
+        sentences: Five for most pictures; none where they are still to be written.
+        domain: One of `nocaps.DOMAINS` in NoCaps, which are scored apart; empty elsewhere.
     """
 
     image_id: int
     path: Path
     split: str
     sentences: tuple[Sentence, ...]
+    domain: str = ""
 
 
 def read_karpathy(annotations: Path, images: Path, splits: tuple[str, ...]) -> tuple[KarpathyRecord, ...]:

@@ -25,6 +25,14 @@ from imglish.data.formats.vqa import Answer, AnsweredQuestion, VqaRecord
 from imglish.errors import DataFormatError
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
+_COLUMNS = {
+    "captions": ("image", "text"),
+    "questions": ("image", "question"),
+    "statements": ("image", "image2", "text"),
+    "labels": ("image", "label"),
+}
+# The column that tells what a table is for; the first of these that it has decides.
+_TELLING = (("question", "questions"), ("image2", "statements"), ("text", "captions"), ("label", "labels"))
 _PEOPLE = 10  # one given answer counts as so many people agreeing, and so scores fully
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -161,29 +169,66 @@ def table_kind(path: Path) -> str:
     """What a table is for, by its columns: "questions", "statements", "labels" or "captions".
 
     Raises:
-        DataFormatError: The file is no table, or its columns are of none of these.
+        DataFormatError: The file is no table, has no readable line, or its columns are of none of these.
     """
-    for _, row in _rows(path):
+    reason = "expected one sample a line"
+    for line, row in rows_of(path):
         if isinstance(row, str):
+            reason = f"line {line}: {row}" if reason.startswith("expected") else reason
             continue
-        for column, kind in (("question", "questions"), ("image2", "statements")):
-            if column in row:
-                return kind
-        if "text" in row:
-            return "captions"
-        if "label" in row:
-            return "labels"
+        columns = [str(column) for column in row]
+        kind = next((kind for column, kind in _TELLING if column in columns), None)
+        # Every line of JSONL has columns of its own: a wrong one is a wrong line, not a wrong table.
+        missing = set(_COLUMNS[kind]) - set(columns) if kind and path.suffix.lower() != ".jsonl" else set()
+        if kind is None or missing:
+            kinds = "; ".join(f"{', '.join(needed)} ({kind})" for kind, needed in _COLUMNS.items())
+            raise DataFormatError(
+                f"{path}: has the columns {', '.join(columns)}; expected {kinds}{_advice(columns)}"
+            )
+        return kind
+    raise DataFormatError(f"{path}: has no readable line; {reason}")
+
+
+def picture_lines(path: Path) -> dict[Path, int]:
+    """The pictures that a table names, each with the first line that does; errors as in `rows_of`."""
+    lines: dict[Path, int] = {}
+    for line, row in rows_of(path):
+        if not isinstance(row, str):
+            names = (row.get(column) for column in ("image", "image2"))
+            for name in names:
+                if isinstance(name, str):
+                    lines.setdefault(path.parent / name.strip(), line)
+    return lines
+
+
+def rows_of(path: Path) -> Iterator[tuple[int, Row | str]]:
+    """Line number and values of each line, or (as a text) what is wrong with it.
+
+    Raises:
+        DataFormatError: The file is missing, no text, or no table.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataFormatError(f"{path}: not a table; expected a file that ends in {', '.join(SUFFIXES)}")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DataFormatError(f"{path}: no such file; expected a table: check the path") from None
+    except OSError as error:
+        raise DataFormatError(f"{path}: cannot be read ({error.strerror}); expected a table") from None
+    except UnicodeDecodeError as error:
         raise DataFormatError(
-            f"{path}: columns {', '.join(map(str, row))}; expected image and text, image and question, "
-            "image, image2 and text, or image and label"
-        )
-    raise DataFormatError(f"{path}: has no readable lines; expected one sample a line")
+            f"{path}: not UTF-8 text (byte {error.start}); save the table as UTF-8"
+        ) from None
+    if path.suffix.lower() == ".jsonl":
+        yield from _json_rows(text)
+    else:
+        yield from _separated_rows(path, text)
 
 
 def _read(path: Path, parse: Callable[[Row, int], _T]) -> TableRead[_T]:
     samples: list[_T] = []
     problems: list[Problem] = []
-    for line, row in _rows(path):
+    for line, row in rows_of(path):
         try:
             if isinstance(row, str):
                 raise _RowError(row)
@@ -193,30 +238,34 @@ def _read(path: Path, parse: Callable[[Row, int], _T]) -> TableRead[_T]:
     return TableRead(path, tuple(samples), tuple(problems))
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Row | str]]:
-    """Line number and values of each line, or what is wrong with it."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise DataFormatError(f"{path}: not a table; expected a file that ends in {', '.join(SUFFIXES)}")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DataFormatError(f"{path}: no such file; expected a table: check the path") from None
-    except UnicodeDecodeError as error:
-        raise DataFormatError(
-            f"{path}: not UTF-8 text (byte {error.start}); save the table as UTF-8"
-        ) from None
-    if path.suffix.lower() == ".jsonl":
-        yield from _json_rows(text)
-        return
+def _advice(columns: list[str]) -> str:
+    """A guess at why columns are not those that are expected; empty where there is none."""
+    if len(columns) == 1 and ";" in columns[0]:
+        return ". Its fields are parted by semicolons: save it with commas"
+    if len(columns) == 1 and "\t" in columns[0]:
+        return ". Its fields are parted by tabs: name it .tsv"
+    known = {column for needed in _COLUMNS.values() for column in needed}
+    for column in columns:
+        meant = column.strip().lower()
+        if column not in known and meant in known:
+            return f". {column!r} is not {meant!r}: write it so"
+    return ""
+
+
+def _separated_rows(path: Path, text: str) -> Iterator[tuple[int, Row | str]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
+        columns = list(reader.fieldnames or ())
+        twice = [column for column in columns if columns.count(column) > 1]
+        if twice:
+            raise DataFormatError(f"{path}: has two columns {twice[0]!r}; expected one of each: rename one")
         for row in reader:
+            given = len(columns) - list(row.values()).count(None)
             if None in row:
-                yield (
-                    reader.line_num,
-                    f"has more fields than the {len(reader.fieldnames or ())} named columns",
-                )
+                yield reader.line_num, f"has more fields than the {len(columns)} named columns"
+            elif given < len(columns):
+                yield reader.line_num, f"has {given} fields, fewer than the {len(columns)} named columns"
             else:
                 yield reader.line_num, row
     except csv.Error as error:  # the reader cannot go on from here
@@ -246,7 +295,10 @@ def _text(row: Row, column: str) -> str:
         raise _RowError(f"has no {column!r}; columns here: {', '.join(map(str, row))}")
     value = row[column]
     if not isinstance(value, str):
-        raise _RowError(f"{column!r} is {json.dumps(value)[:40]}, not a text")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        raise _RowError(
+            f"{column!r} is {json.dumps(value)[:40]}, not a text" + (": put it in quotes" if number else "")
+        )
     if not value.strip():
         raise _RowError(f"{column!r} is empty")
     if any("\ud800" <= character <= "\udfff" for character in value):
@@ -258,19 +310,25 @@ def _texts(row: Row, column: str) -> tuple[str, ...]:
     """One text or, in JSONL, a list of texts."""
     value = row.get(column)
     if isinstance(value, list):
+        if not value:
+            raise _RowError(f"{column!r} is an empty list")
         return tuple(_text({column: item}, column) for item in value)
     return (_text(row, column),)
 
 
 def _picture(row: Row, column: str, table: Path) -> Path:
-    path = table.parent / _text(row, column)
+    name = _text(row, column)
+    path = table.parent / name
     try:
-        found = path.is_file()
+        if path.is_file():
+            return path
+        if path.is_dir():
+            raise _RowError(f"{column} {name!r} is a folder, not a picture")
+        if not path.parent.is_dir():
+            raise _RowError(f"{column} {name!r} does not exist: there is no folder {path.parent}")
     except OSError as error:  # such as a name too long
-        raise _RowError(f"{column} {_text(row, column)[:60]!r}: {error.strerror}") from None
-    if not found:
-        raise _RowError(f"{column} {_text(row, column)!r} does not exist (looked for {path})")
-    return path
+        raise _RowError(f"{column} {name[:60]!r}: {error.strerror}") from None
+    raise _RowError(f"{column} {name!r} does not exist (looked for {path})")
 
 
 def _truth(row: Row) -> bool | None:

@@ -105,6 +105,18 @@ def read_vqa(
     return tuple(records)
 
 
+def read_common_answers(annotations: Path) -> tuple[str, ...]:
+    """The answer most people gave to each question, in the order of an annotations json.
+
+    The classes of the official weights are numbered in this order, and no picture need be there for it.
+
+    Raises:
+        DataFormatError: The file is missing, damaged or of another layout.
+    """
+    entries = load_json(annotations, _ANNOTATIONS).entries("annotations")
+    return tuple(entry.text("multiple_choice_answer") for entry in entries)
+
+
 def _read_annotations(path: Path) -> dict[int, tuple[int, AnsweredQuestion]]:
     """Image id and annotation by question id."""
     answered = {}

@@ -9,7 +9,6 @@ import numpy as np
 
 from imglish.structures.batches import IGNORE
 
-
 JUDGEMENTS = ("yes.", "no.")
 
 

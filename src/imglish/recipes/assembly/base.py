@@ -6,19 +6,21 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
 
-from imglish.data.loader import BatchPlan, Dataset, Loaded, evaluation_batches
+from imglish.data.loader import BatchPlan, Dataset, Loaded, SinglePlan, Source, evaluation_batches
 from imglish.data.pictures import read_picture
 from imglish.data.transforms.image import ImageTransform
 from imglish.errors import ConfigError, DataFormatError
+from imglish.recipes.config import RunConfig
 from imglish.tasks.base import Task
 
 B = TypeVar("B")
 R = TypeVar("R")
+Scored = Literal["validation", "test"]
 log = logging.getLogger(__name__)
 
 
@@ -57,29 +59,53 @@ class Shares:
         return global_size // parts
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Splits:
+    """Which splits of its data a run reads.
+
+    Args:
+        train: False where weights are only scored: their training data need not be there.
+        scored: The split that is scored.
+    """
+
+    train: bool = True
+    scored: Scored = "validation"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Assembly(Generic[B]):
     """A task with its data.
 
     Args:
         task: Model, loss and metric.
-        plan: Training batches.
+        plan: Training batches; None where weights are only scored.
         evaluation_set: What is scored, in order, once each; or
         evaluation_plan: a plan of batches to score, where the streams are mixed.
         num_evaluation_batches: How many of them.
         collate: Joins samples of ``evaluation_set``.
         evaluation_batch_size: Samples of a batch there.
         finish: Adds scores that need more than the task's metric.
+        unscored: Why there is nothing to score; empty where there is.
     """
 
     task: Task
-    plan: BatchPlan[B]
+    plan: BatchPlan[B] | None
     evaluation_set: Dataset[Any] | None = None
     evaluation_plan: BatchPlan[B] | None = None
     num_evaluation_batches: int = 0
     collate: Callable[[Sequence[Any]], B] | None = None
     evaluation_batch_size: int = 100
     finish: Callable[[], dict[str, float]] | None = None
+    unscored: str = ""
+
+    def check_scored(self) -> None:
+        """Refuse to score a split of which nobody has told what is right.
+
+        Raises:
+            DataFormatError: There is nothing to score, as in the test splits of VQAv2 and NoCaps.
+        """
+        if self.unscored:
+            raise DataFormatError(self.unscored)
 
     def evaluation(self, shares: Shares) -> Iterator[Loaded[B]]:
         """This rank's batches to score."""
@@ -94,6 +120,57 @@ class Assembly(Generic[B]):
         assert self.evaluation_plan is not None
         plan = self.evaluation_plan
         return (plan.batch(step) for step in range(self.num_evaluation_batches))
+
+
+def training_plan(
+    dataset: Dataset[Any], collate: Callable[[Sequence[Any]], B], config: RunConfig, shares: Shares
+) -> SinglePlan[B]:
+    """Training batches of one data set.
+
+    Raises:
+        ConfigError: The batch does not divide by ranks and micro steps.
+        DataFormatError: The data set is empty.
+    """
+    return SinglePlan(
+        source=Source(
+            dataset=dataset, per_rank=shares.per_rank(config.task.batch_size), seed=config.train.seed
+        ),
+        collate=collate,
+        rank=shares.rank,
+        world_size=shares.world_size,
+    )
+
+
+def scoring_transform(size: tuple[int, int]) -> ImageTransform:
+    """How scored pictures reach (height, width) ``size``: squashed, by Pillow.
+
+    So do the official evaluation, whose scores shall be met, and `inference.pictures.prepare`. In training
+    the faster form is as good, and off by a grey level here and there.
+    """
+    return ImageTransform(size=size, resampling="pillow")
+
+
+def check_chunks(chunk_size: int, shares: Shares) -> None:
+    """Refuse two ways at once to contrast the pairs of a batch that does not fit.
+
+    Raises:
+        ConfigError: There are chunks and micro steps.
+    """
+    if chunk_size and shares.grad_accumulation > 1:
+        raise ConfigError(
+            "task.chunk_size and train.grad_accumulation both save memory, but only chunks let all pairs "
+            "compete; set grad_accumulation to 1"
+        )
+
+
+def nothing_told(split: str, untold: str) -> str:
+    """Why a split can not be scored, for `Assembly.unscored`.
+
+    Args:
+        split: "validation" or "test".
+        untold: What it has that nobody has judged, such as "5 questions without answers".
+    """
+    return f"the {split} split has {untold}: there is nothing to score; --predictions FILE writes predictions"
 
 
 def first(records: Sequence[R], count: int) -> Sequence[R]:

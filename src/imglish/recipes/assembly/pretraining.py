@@ -30,7 +30,7 @@ from imglish.models.vqkd.model import Vqkd
 from imglish.models.vqkd.teachers import FeatureTeacher, TimmTeacher
 from imglish.ops.block_masking import BlockMasking
 from imglish.recipes import sources
-from imglish.recipes.assembly.base import Assembly, Shares
+from imglish.recipes.assembly.base import Assembly, Shares, check_chunks
 from imglish.recipes.config import (
     ContrastiveTask,
     MaskedDataModelingTask,
@@ -49,7 +49,12 @@ from imglish.train.checkpoint import load_strictly
 def assemble_contrastive(
     config: RunConfig, settings: ContrastiveTask, text: TextTokenizer, shares: Shares
 ) -> Assembly[ImageTextBatch]:
-    """Dual encoder on captioned pictures."""
+    """Dual encoder on captioned pictures.
+
+    Raises:
+        ConfigError: Chunks and micro steps are asked for at once, or the data has no captioned pictures.
+    """
+    check_chunks(settings.chunk_size, shares)
 
     def dataset(split: str) -> CaptionedImages:
         return CaptionedImages(
@@ -63,7 +68,9 @@ def assemble_contrastive(
         dataset=dataset("train"), per_rank=shares.per_rank(settings.batch_size), seed=config.train.seed
     )
     return Assembly(
-        task=RetrievalTask(Beit3ForRetrieval(settings.model), RetrievalRecall()),
+        task=RetrievalTask(
+            Beit3ForRetrieval(settings.model), RetrievalRecall(), chunk_size=settings.chunk_size
+        ),
         plan=SinglePlan(
             source=source, collate=collate_captioned, rank=shares.rank, world_size=shares.world_size
         ),

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from imglish.data.formats.vqa import ANSWER_TYPES, VqaRecord
-from imglish.data.loader import SinglePlan, Source
 from imglish.data.transforms.answers import normalise_answer
-from imglish.data.transforms.image import ImageTransform
 from imglish.data.vocabulary import AnswerVocabulary, build_vocabulary, load_vocabulary
 from imglish.data.vqa import TypesFrom, VqaDataset, collate_vqa
 from imglish.metrics.vqa_accuracy import VqaAccuracy
 from imglish.models.beit3.heads import Beit3ForVqa
-from imglish.recipes.assembly.base import Assembly, Shares, first
+from imglish.recipes.assembly.base import (
+    Assembly,
+    Shares,
+    Splits,
+    first,
+    nothing_told,
+    scoring_transform,
+    training_plan,
+)
 from imglish.recipes.config import RunConfig, VqaTask as VqaSettings
-from imglish.recipes.records import questions
+from imglish.recipes.records import common_answers, questions
 from imglish.recipes.run_folder import RunFolder
 from imglish.structures.batches import VqaBatch
 from imglish.tasks.vqa import VqaTask
@@ -27,60 +33,69 @@ _MOST_KINDS = 12  # scores by question type are shown for so many; VQAv2 has 65,
 
 
 def assemble_vqa(
-    config: RunConfig, settings: VqaSettings, text: TextTokenizer, folder: RunFolder, shares: Shares
+    config: RunConfig,
+    settings: VqaSettings,
+    text: TextTokenizer,
+    folder: RunFolder,
+    shares: Shares,
+    splits: Splits,
 ) -> Assembly[VqaBatch]:
     """Questions about pictures, with a vocabulary of frequent answers."""
-    train, validation = (questions(config.data, split) for split in ("train", "validation"))
-    vocabulary = answer_vocabulary((*train, *validation), settings, folder)
-    kinds, by = question_kinds(validation)
+    asked = questions(config.data, splits.scored)
+    vocabulary = answer_vocabulary(lambda: common_answers(config.data), settings, folder)
+    kinds, by = question_kinds(asked)
     size = settings.model.image_size
     dataset = VqaDataset(
-        records=train,
-        transform=settings.augment.transform(size),
+        records=first(asked, config.data.num_validation),
+        transform=scoring_transform(size),
         tokenizer=text,
         vocabulary=vocabulary,
         question_types=kinds,
         types_from=by,
         max_tokens=settings.max_text_tokens,
         use_pictures=settings.use_pictures,
-    )
-    scored = replace(
-        dataset,
-        records=first(validation, config.data.num_validation),
-        transform=ImageTransform(size=size),
         needs_answer=False,
     )
+    plan = None
+    if splits.train:
+        train = replace(
+            dataset,
+            records=questions(config.data, "train"),
+            transform=settings.augment.transform(size),
+            needs_answer=True,
+        )
+        plan = training_plan(train, collate_vqa, config, shares)
     model = Beit3ForVqa(replace(settings.model, output_norm=False), num_answers=len(vocabulary))
     return Assembly(
         task=VqaTask(model, VqaAccuracy(kinds)),
-        plan=SinglePlan(
-            source=Source(
-                dataset=dataset, per_rank=shares.per_rank(settings.batch_size), seed=config.train.seed
-            ),
-            collate=collate_vqa,
-            rank=shares.rank,
-            world_size=shares.world_size,
-        ),
-        evaluation_set=scored,
+        plan=plan,
+        evaluation_set=dataset,
         collate=collate_vqa,
+        unscored=""
+        if any(record.annotation is not None for record in asked)
+        else nothing_told(splits.scored, f"{len(asked)} questions without answers"),
     )
 
 
 def answer_vocabulary(
-    records: Sequence[VqaRecord], settings: VqaSettings, folder: RunFolder
+    read: Callable[[], Sequence[str]], settings: VqaSettings, folder: RunFolder
 ) -> AnswerVocabulary:
     """The answers that are classes, kept in the run's folder.
 
     They are those of ``settings.answers`` where that names a file, else the normalised most common answers of
     all annotated questions that occur often enough.
+
+    Args:
+        read: Gives the most common answer to each question; called where they are needed.
+        settings: Of the task.
+        folder: The run's; a vocabulary there is taken before all others.
     """
     if folder.answers_path.is_file():
         return load_vocabulary(folder.answers_path)
     if settings.answers:
         vocabulary = load_vocabulary(Path(settings.answers))
     else:
-        given = (record.annotation.most_common for record in records if record.annotation is not None)
-        vocabulary = build_vocabulary(map(normalise_answer, given), min_count=settings.min_answer_count)
+        vocabulary = build_vocabulary(map(normalise_answer, read()), min_count=settings.min_answer_count)
     vocabulary.save(folder.answers_path)
     return vocabulary
 

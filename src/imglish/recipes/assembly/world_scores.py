@@ -10,7 +10,6 @@ from torch import Tensor
 
 from imglish.data.collate import pad_ids, padding_of, stack_images
 from imglish.data.formats.karpathy import KarpathyRecord
-from imglish.data.transforms.image import ImageTransform
 from imglish.data.world.files import WorldFiles, read_scenes
 from imglish.data.world.grammar import named_things
 from imglish.data.world.language import swapped_caption
@@ -18,7 +17,7 @@ from imglish.data.world.scene import Scene
 from imglish.metrics.caption_facts import CaptionFacts
 from imglish.metrics.retrieval import rejection_rate
 from imglish.models.beit3.heads import Beit3ForRetrieval
-from imglish.recipes.assembly.base import readable
+from imglish.recipes.assembly.base import readable, scoring_transform
 from imglish.text.tokenizer import TextTokenizer
 
 
@@ -28,13 +27,14 @@ def scenes_of(files: WorldFiles, split: str) -> dict[int, Scene]:
 
 
 def caption_facts(
-    captions: Sequence[str], records: Sequence[KarpathyRecord], files: WorldFiles
+    captions: Sequence[str], records: Sequence[KarpathyRecord], files: WorldFiles, split: str = "validation"
 ) -> dict[str, float]:
-    """What written captions say of the things in the scene graphs of the validation split."""
-    metric, scenes = CaptionFacts(), scenes_of(files, "validation")
+    """What written captions say of the things in the scene graphs of a split, over all ranks."""
+    metric, scenes = CaptionFacts(), scenes_of(files, split)
     for record, caption in zip(records, captions, strict=True):
         things = [(thing.colour, thing.shape) for thing in scenes[record.image_id].things]
         metric.update([named_things(caption)], [things])
+    metric.reduce()
     return metric.compute()
 
 
@@ -48,16 +48,17 @@ class HardNegatives:
         records: Sequence[KarpathyRecord],
         text: TextTokenizer,
         max_tokens: int,
+        split: str = "validation",
     ) -> None:
-        self._model, self._files, self._records = model, files, records
+        self._model, self._files, self._records, self._split = model, files, records, split
         self._text, self._max_tokens = text, max_tokens
-        self._transform = ImageTransform(size=model.encoder.config.image_size)
+        self._transform = scoring_transform(model.encoder.config.image_size)
 
     @torch.no_grad()
     def scores(self) -> dict[str, float]:
         """Share of swapped captions rejected, by the kind of the word."""
         model = self._model.eval()
-        scenes, rng = scenes_of(self._files, "validation"), np.random.default_rng(7)
+        scenes, rng = scenes_of(self._files, self._split), np.random.default_rng(7)
         device = next(model.parameters()).device
         records, pictures = readable(self._records, self._transform, "the swapped captions")
         images = stack_images(pictures).to(device)
