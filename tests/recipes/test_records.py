@@ -189,13 +189,20 @@ def test_classes_of_folders_get_names_and_those_of_tables_have_them(tmp_path: Pa
     assert records.names_of(TableData(), ("n01440764", "a_b")) == ("n01440764", "a_b")
 
 
-def test_nlvr2_and_class_folders_in_their_layouts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("annotations", "images"), [(".", "images/dev"), ("nlvr/nlvr2/data", "dev")])
+def test_nlvr2_in_the_published_layout_and_that_of_the_released_code(
+    annotations: str, images: str, tmp_path: Path
+) -> None:
     line = {"identifier": "dev-1-0-0", "sentence": "two dogs", "label": "True"}
-    (tmp_path / "dev.json").write_text(json.dumps(line) + "\n")
+    (tmp_path / annotations).mkdir(parents=True, exist_ok=True)
+    (tmp_path / annotations / "dev.json").write_text(json.dumps(line) + "\n")
     for side in (0, 1):
-        picture(tmp_path / "images" / "dev" / f"dev-1-0-img{side}.png")
+        picture(tmp_path / images / f"dev-1-0-img{side}.png")
     (record,) = records.statements(Nlvr2Data(root=tmp_path), "validation")
     assert record.label is True and record.left.name == "dev-1-0-img0.png"
+
+
+def test_class_folders_keep_the_classes_of_training(tmp_path: Path) -> None:
     for name in ("n02", "n01"):
         picture(tmp_path / "train" / name / "x.jpg")
     picture(tmp_path / "val" / "n02" / "y.jpg")

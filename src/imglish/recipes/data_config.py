@@ -161,6 +161,8 @@ class NocapsData:
 class Nlvr2Data:
     """NLVR2 as published: ``train.json``, ``dev.json``, ``test1.json`` and ``images/{train,dev,test1}``.
 
+    Or as the released code lays it out: ``nlvr/nlvr2/data/*.json``, ``images/train``, ``dev`` and ``test1``.
+
     Args:
         root: The folder.
         num_validation: Statements that are scored; 0 scores all.

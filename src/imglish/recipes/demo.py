@@ -185,7 +185,7 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
             title="contrastive teacher",
             purpose="A dual encoder learns which caption belongs to which picture: the World's CLIP.",
             half="nothing",
-            weight=1.2,
+            weight=2.2,
             overhead=5,
             config=pretraining(lambda steps: world_contrastive(num_steps=steps)),
         ),
@@ -194,7 +194,7 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
             title="visual tokenizer",
             purpose="VQ-KD turns pictures into discrete tokens that rebuild the teacher's features.",
             half="nothing",
-            weight=0.45,
+            weight=0.6,
             overhead=4,
             config=pretraining(lambda steps: world_visual_tokenizer(runs=out, num_steps=steps)),
         ),
@@ -215,15 +215,15 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
 def _task_legs(world: Path, text: Path) -> list[Leg]:
     """Half (b): each task from the packed weights, and all but classification from scratch beside it."""
     tasks = (
-        ("vqa", "questions", 1.0, 8, vqa_demo, "Fusion encoder: answers to questions about a picture."),
+        ("vqa", "questions", 0.9, 6, vqa_demo, "Fusion encoder: answers to questions about a picture."),
         ("retrieval", "retrieval", 0.6, 8, retrieval_demo, "Dual encoder: captions for pictures and back."),
-        ("captioning", "captions", 1.8, 9, captioning_demo, "Generator: captions, word by word."),
-        ("nlvr2", "statements", 1.4, 5, nlvr2_demo, "Fusion encoder: statements about two pictures."),
+        ("captioning", "captions", 1.6, 8, captioning_demo, "Generator: captions, word by word."),
+        ("nlvr2", "statements", 1.3, 3, nlvr2_demo, "Fusion encoder: statements about two pictures."),
         (
             "image_classification",
             "classes",
             0.25,
-            4,
+            3,
             image_classification_demo,
             "Vision encoder: the shape of a thing.",
         ),
@@ -231,15 +231,15 @@ def _task_legs(world: Path, text: Path) -> list[Leg]:
             "class_names",
             "class names",
             0.25,
-            4,
+            3,
             class_names_demo,
             "Dual encoder: the same by the classes' names.",
         ),
         (
             "segmentation",
             "segmentation",
-            1.4,
-            6,
+            1.1,
+            5,
             semantic_segmentation_demo,
             "ViT-Adapter and Semantic FPN: a class for every pixel.",
         ),
@@ -273,7 +273,7 @@ def _plan_steps(leg: Leg, left: tuple[Leg, ...], seconds: float, progress: Progr
     """How many steps fit: the leg's share of the time that is left, by the measured time of a step."""
     if leg.same_steps_as:
         return progress.steps[leg.same_steps_as]
-    training = seconds - sum(other.overhead for other in left) - 12  # the report
+    training = seconds - sum(other.overhead for other in left) - 10  # the report
     share = training * leg.weight / sum(other.weight for other in left)
     step = _measure_step(leg.config(1000), out / leg.name)
     return max(leg.fewest, int(share / step))

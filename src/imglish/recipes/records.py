@@ -109,9 +109,18 @@ def statements(data: DataConfig, split: str) -> tuple[Nlvr2Record, ...]:
             return read_statement_table(_table(data, split)).strict()
         case Nlvr2Data():
             name = {"train": "train", "validation": "dev", "test": "test1"}[split]
-            return read_nlvr2(data.root / f"{name}.json", data.root / "images" / name)
+            return read_nlvr2(*_nlvr2(data.root, name))
         case _:
             _refuse(data, "statements", "folder, nlvr2 or table")
+
+
+def _nlvr2(root: Path, name: str) -> tuple[Path, Path]:
+    """The statements and the pictures of a split, in either place that the published data has them."""
+    annotations = root / f"{name}.json", root / "nlvr" / "nlvr2" / "data" / f"{name}.json"
+    images = root / "images" / name, root / name
+    # Where neither is there, reading names the first.
+    file = next((path for path in annotations if path.is_file()), annotations[0])
+    return file, next((path for path in images if path.is_dir()), images[0])
 
 
 def labelled(data: DataConfig, split: str, classes: tuple[str, ...] | None = None) -> ImageFolder:
