@@ -238,6 +238,14 @@ def test_lists_of_labels_in_the_cache_name_the_models_they_fit(
     assert load_model("a_model").labels == ("#0", "#1", "#2", "#3", "#4")
 
 
+def test_released_classifiers_of_imagenet_tell_names_and_other_files_numbers(tmp_path: Path) -> None:
+    state = shrunk(CLASSIFICATION)
+    state |= {"head.weight": torch.randn(1000, state["head.weight"].shape[1]), "head.bias": torch.randn(1000)}
+    labels = load_model(saved(state, tmp_path / "beit3_base_patch16_224_in1k.pth")).labels
+    assert len(set(labels)) == 1000 and labels[:2] == ("tench", "goldfish") and labels[999] == "toilet tissue"
+    assert load_model(saved(state, tmp_path / "mine.pth")).labels[:2] == ("#0", "#1")
+
+
 def test_a_pretrained_beit_is_loaded_whole_by_its_name_and_as_a_backbone_where_asked(
     site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

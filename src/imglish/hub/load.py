@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.data.imagenet_info import ImageNetInfo
 
 from imglish.errors import CheckpointError
 from imglish.hub.convert import to_imglish
@@ -29,6 +30,7 @@ from imglish.hub.weights import Weights, backbone_of, fill, resize
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vqkd.config import VqkdConfig
+from imglish.text.class_names import class_names
 from imglish.text.tokenizer import TextTokenizer
 
 EMBEDDED = "world"
@@ -46,6 +48,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 # How the codes of BEiT and BEiT v2 prepare a picture for scoring (datasets.py): below this side the middle of
 # a larger picture is cut out, from it on the whole shorter side is kept.
 _KEPT_WHOLE_FROM, _CROP_SHARE = 384, 224 / 256
+_IMAGENET_1K = 1000
 
 # What training sets, or what a model's own head says; no matter of a file's identity.
 _FREE_SETTINGS = {"output_norm", "drop_path", "layer_scale", "init", "decay", "revive_after"}
@@ -271,6 +274,8 @@ def _open_text(path: Path, weights: Weights) -> TextTokenizer:
 def _labels_beside(path: Path, weights: Weights, *, alone: bool = True) -> tuple[str, ...]:
     """Names of answers or classes from a file beside the weights, else their numbers.
 
+    Released classifiers of 1000 classes tell those of ImageNet-1k, in the order of their synsets.
+
     Args:
         path: The weights.
         weights: As read from there.
@@ -294,4 +299,8 @@ def _labels_beside(path: Path, weights: Weights, *, alone: bool = True) -> tuple
                     "put the list of that model there, or none"
                 )
             return labels
-    return tuple(f"#{number}" for number in range(num_labels)) if weights.kind in readers else ()
+    if weights.kind not in readers:
+        return ()
+    if weights.kind == "image_classification" and num_labels == _IMAGENET_1K and find(path.stem) is not None:
+        return class_names(ImageNetInfo("imagenet-1k").label_names())
+    return tuple(f"#{number}" for number in range(num_labels))

@@ -10,7 +10,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NoReturn
 
-from imglish.data.class_names import class_names
 from imglish.data.formats.image_folder import ImageFolder, LabelledPicture, list_classes, read_image_folder
 from imglish.data.formats.karpathy import KarpathyRecord, read_karpathy
 from imglish.data.formats.nlvr2 import Nlvr2Record, read_nlvr2
@@ -37,6 +36,7 @@ from imglish.recipes.data_config import (
     TableData,
     VqaV2Data,
 )
+from imglish.text.class_names import class_names
 
 _REST_VAL = 1000  # pictures of val2014 that VQAv2's training leaves out
 _CLASS_FOLDERS = {"train": "train", "validation": "val", "test": "test"}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from timm.data import ImageNetInfo
 
-from imglish.data.class_names import class_names
 from imglish.errors import DataFormatError
+from imglish.text.class_names import class_names
 
 
 def test_synsets_become_words_and_other_folders_keep_their_names() -> None:
