@@ -185,7 +185,7 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
             title="contrastive teacher",
             purpose="A dual encoder learns which caption belongs to which picture: the World's CLIP.",
             half="nothing",
-            weight=2.2,
+            weight=1.7,
             overhead=5,
             config=pretraining(lambda steps: world_contrastive(num_steps=steps)),
         ),
@@ -222,7 +222,7 @@ def _task_legs(world: Path, text: Path) -> list[Leg]:
         (
             "image_classification",
             "classes",
-            0.25,
+            0.35,
             3,
             image_classification_demo,
             "Vision encoder: the shape of a thing.",
@@ -230,7 +230,7 @@ def _task_legs(world: Path, text: Path) -> list[Leg]:
         (
             "class_names",
             "class names",
-            0.25,
+            0.35,
             3,
             class_names_demo,
             "Dual encoder: the same by the classes' names.",
@@ -238,7 +238,7 @@ def _task_legs(world: Path, text: Path) -> list[Leg]:
         (
             "segmentation",
             "segmentation",
-            1.1,
+            1.3,
             5,
             semantic_segmentation_demo,
             "ViT-Adapter and Semantic FPN: a class for every pixel.",
@@ -273,7 +273,7 @@ def _plan_steps(leg: Leg, left: tuple[Leg, ...], seconds: float, progress: Progr
     """How many steps fit: the leg's share of the time that is left, by the measured time of a step."""
     if leg.same_steps_as:
         return progress.steps[leg.same_steps_as]
-    training = seconds - sum(other.overhead for other in left) - 10  # the report
+    training = seconds - sum(other.overhead for other in left) - 8  # the report
     share = training * leg.weight / sum(other.weight for other in left)
     step = _measure_step(leg.config(1000), out / leg.name)
     return max(leg.fewest, int(share / step))
