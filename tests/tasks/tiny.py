@@ -35,7 +35,7 @@ def fit(task: Task, batch: Any, num_steps: int, lr: float = 3e-3) -> list[float]
     task.train()
     losses = []
     for _ in range(num_steps):
-        loss, _ = task.training_step(batch)
+        loss = task.training_step(batch).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -141,4 +141,5 @@ def test_a_loss_that_is_no_number_stops_or_is_left_out(policy: str, tmp_path: Pa
             go()
     else:
         assert go()
+        assert state.step == 3 and (tmp_path / "step_00000003").is_dir()  # the end is saved, skipped or not
     assert all(torch.equal(a, b) for a, b in zip(before, task.model.parameters(), strict=True))

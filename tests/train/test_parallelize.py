@@ -1,26 +1,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import distributed as dist
-from torch.distributed.fsdp import fully_shard
 
 from imglish.errors import ConfigError
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.beit3.encoder import Block
 from imglish.models.beit3.heads import Beit3ForVqa
-from imglish.train.checkpoint import Checkpoints
-from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from imglish.models.vqkd.model import Vqkd
 from imglish.train.distributed import Ranks
-from imglish.train.logging import SkippedLog
-from imglish.train.loop import LoopConfig, train
-from imglish.train.optimizer import build_optimizer
-from imglish.train.parallelize import ShardedModel, parallelize, shard, unwrap
-from imglish.train.state import TrainState
-from tests.train.tiny import Rule
+from imglish.train.parallelize import blocks_of, parallelize, shard, unwrap
+from tests.tasks.test_masked_data_modeling import TOKENIZER
 
+ONE = Ranks(0, 1, torch.device("cpu"))
 CONFIG = Beit3Config(
     image_size=(32, 32), patch_size=16, vocab_size=30, max_text_tokens=12, width=32, depth=1, num_heads=2,
     feed_forward_width=64,
@@ -43,7 +40,7 @@ def test_a_model_that_uses_a_part_of_the_encoder_trains_in_parallel(group: Ranks
 
 
 def test_one_device_for_several_ranks_is_refused() -> None:
-    with pytest.raises(ValueError, match="there are 2 ranks; use 'ddp'"):
+    with pytest.raises(ConfigError, match="there are 2 ranks; use 'ddp' or 'fsdp2'"):
         parallelize(torch.nn.Linear(1, 1), "single", Ranks(0, 2, torch.device("cpu")))
 
 
@@ -52,20 +49,44 @@ def test_a_model_for_one_device_is_not_sharded() -> None:
         shard(torch.nn.Linear(1, 1), [], Ranks(0, 1, torch.device("cpu")))
 
 
-def test_the_loop_refuses_a_sharded_model(group: Ranks, tmp_path: Path) -> None:
-    task = Rule(0.0, pause=False)
-    task.model = ShardedModel(fully_shard(task.model))
-    config = LoopConfig(
-        train=TrainConfig(), optimizer=OptimizerConfig(), schedule=ScheduleConfig(), global_batch_size=1
-    )
-    with pytest.raises(ConfigError, match="the model is sharded, but checkpoints hold whole models only"):
-        train(
-            task,
-            TrainState(unwrap(task.model), build_optimizer(task.model, OptimizerConfig()), None),
-            iter(()),
-            config,
-            ranks=group,
-            checkpoints=Checkpoints(tmp_path, 1),
-            log=None,
-            skipped=SkippedLog(tmp_path, group),
-        )
+def test_blocks_are_found_wherever_they_lie() -> None:
+    model = Beit3ForVqa(CONFIG, num_answers=3)
+    assert blocks_of(model) == list(model.encoder.blocks)
+    tokenizer = Vqkd(TOKENIZER)
+    assert len(blocks_of(tokenizer)) == len(tokenizer.encoder.blocks) + len(tokenizer.decoder.blocks) == 2
+    assert blocks_of(torch.nn.Linear(1, 1)) == []
+
+
+def test_blocks_that_are_computed_twice_give_the_same_gradients_with_the_same_draws() -> None:
+    found = []
+    for twice in (False, True):
+        torch.manual_seed(0)
+        model = Beit3ForVqa(replace(CONFIG, depth=3, drop_path=0.5), num_answers=3)
+        calls: list[int] = []
+        for block in model.encoder.blocks:
+            assert isinstance(block, Block)
+            block.attention.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        parallelize(model, "single", ONE, activation_checkpointing=twice)
+        torch.manual_seed(1)
+        model.train()(torch.rand(4, 3, 32, 32), torch.randint(4, 29, (4, 5))).square().sum().backward()
+        assert len(calls) == (6 if twice else 3)
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[1][name], gradient) for name, gradient in found[0].items())
+
+
+@pytest.mark.slow
+def test_compiled_blocks_compute_the_same() -> None:
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = Beit3ForVqa(CONFIG, num_answers=3)
+        parallelize(model, "single", ONE, compiled=compiled)
+        torch.manual_seed(1)
+        logits = model(torch.rand(2, 3, 32, 32), torch.randint(4, 29, (2, 5)))
+        logits.square().sum().backward()
+        gradient = dict(model.named_parameters())["encoder.blocks.0.attention.query.vision.weight"].grad
+        assert gradient is not None
+        found.append((logits.detach(), gradient))
+    for plain, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-5)  # float32, fused in another way

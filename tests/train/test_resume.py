@@ -7,12 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from imglish.train.logging import read_log
 
 ROOT = Path(__file__).parents[2]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 # Gradients of two ranks are summed in another order than those of one batch.
 ROUNDING = {"rtol": 1e-4, "atol": 1e-6}
 
@@ -34,14 +37,18 @@ def start_and_stop(out: Path, number: signal.Signals) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 90
-    while len(read_log(out / "metrics.jsonl")) < 13 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_lines(out, 13)
     if number is signal.SIGKILL:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
     process.wait(timeout=60)
+
+
+def wait_for_lines(out: Path, number: int) -> None:
+    deadline = time.monotonic() + 90
+    while len(read_log(out / "metrics.jsonl")) < number and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def counted(out: Path) -> list[float]:
@@ -86,7 +93,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> No
     run(tmp_path / "whole")
     start_and_stop(tmp_path / "killed", signal.SIGKILL)
     last = sorted((tmp_path / "killed" / "checkpoints").glob("step_*"))[-1]
-    (last / "model.safetensors").write_bytes(b"cut")
+    (last / "__0_0.distcp").write_bytes(b"cut")
     run(tmp_path / "killed")
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
@@ -98,16 +105,37 @@ def test_damaged_samples_are_replaced_counted_and_listed(tmp_path: Path) -> None
     assert read_log(tmp_path / "run" / "metrics.jsonl")[-1]["num_skipped"] == len(lines)
 
 
+@pytest.mark.slow
+def test_a_rank_that_dies_under_torchrun_is_started_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    ends = []
+    for name in ("undisturbed", "killed"):
+        out = tmp_path / name
+        options = ("--background", "--pause") if name == "killed" else ("--background",)
+        process = subprocess.Popen(
+            [*TORCHRUN, "--max-restarts", "1", "-m", "tests.train.tiny", str(out), *options],
+            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ONE_THREAD,
+        )  # fmt: skip
+        if name == "killed":
+            wait_for_lines(out, 13)
+            victim = int((out / "process_1").read_text())
+            os.kill(victim, signal.SIGKILL)
+        assert process.wait(timeout=120) == 0
+        ends.append(out)
+    assert int((tmp_path / "killed" / "process_1").read_text()) != victim
+    assert_same(*ends)
+    losses = [[r["loss"] for r in read_log(out / "metrics.jsonl")] for out in ends]
+    assert losses[0] == losses[1] and len(losses[0]) == 40
+
+
 def test_two_ranks_train_as_one_with_the_whole_batch(tmp_path: Path) -> None:
     run(tmp_path / "one", "--no-dropout")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run(
-        [*torchrun, "-m", "tests.train.tiny", str(tmp_path / "two"), "--no-dropout"],
+        [*TORCHRUN, "-m", "tests.train.tiny", str(tmp_path / "two"), "--no-dropout"],
         cwd=ROOT,
         check=True,
         capture_output=True,
         timeout=180,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=ONE_THREAD,
     )
     one, two = (
         load_file(tmp_path / "one" / "final.safetensors"),

@@ -1,10 +1,11 @@
 """A tiny true run, started as a process of its own: trained, killed, resumed, or split over ranks.
 
-python -m tests.train.tiny OUT [--pause] [--batch N] [--no-dropout]
+python -m tests.train.tiny OUT [--pause] [--batch N] [--no-dropout] [--background]
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -66,6 +67,9 @@ class Rule(nn.Module):
         loss = F.binary_cross_entropy_with_logits(self.model(batch.images)[:, 0], target)
         return StepOutput(loss, {"loss": loss.detach()})
 
+    def counts(self, batch: ImageBatch) -> None:
+        return None
+
     def begin_step(self, step: int) -> None:
         pass
 
@@ -90,10 +94,12 @@ def main(words: list[str]) -> None:
     )
     optimizer = OptimizerConfig(lr=1e-2)
     with join_ranks("cpu") as ranks:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"process_{ranks.rank}").write_text(str(os.getpid()))
         model = task.model
         state = TrainState(model, build_optimizer(model, optimizer), Ema(model, settings.ema_decay))
         torch.manual_seed(ranks.rank)
-        checkpoints = Checkpoints(out / "checkpoints", keep=2)
+        checkpoints = Checkpoints(out / "checkpoints", keep=2, background="--background" in words)
         checkpoints.load_latest(state, ranks)
         task.model = parallelize(model, "auto", ranks)
         source = Source(dataset=Blobs(), per_rank=batch // 2 // ranks.world_size, seed=0)

@@ -10,10 +10,18 @@ from imglish.metrics.base import Metric
 
 
 class StepOutput(NamedTuple):
-    """A scalar loss to go down, and named scalars for the log."""
+    """What a training step finds.
+
+    Args:
+        loss: Scalar to go down; that of this batch alone.
+        logs: Named scalars for the log.
+        sums: Of a task that counts (see `Task.counts`): its terms summed over what is counted, by name. The
+            loop divides them by the counts of the whole update and goes down their sum instead of ``loss``.
+    """
 
     loss: Tensor
     logs: dict[str, Tensor]
+    sums: dict[str, Tensor] | None = None
 
 
 class Task(nn.Module):
@@ -25,6 +33,14 @@ class Task(nn.Module):
 
     model: nn.Module
     metrics: Metric
+
+    def counts(self, batch: Any) -> dict[str, int] | None:
+        """Over how many predictions each term of the loss is a mean, by name, from the batch alone.
+
+        A mean over hidden tokens must be one over those of all ranks and micro steps of an update, not a
+        mean of means. None, as for most tasks, where every rank's batch counts alike.
+        """
+        return None
 
     def training_step(self, batch: Any) -> StepOutput:
         """Loss and logs of a batch."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from imglish.metrics.token_accuracy import TokenAccuracy
 from imglish.models.beit3.heads import Beit3ForMaskedDataModeling, MaskedLogits
 from imglish.models.vqkd.model import Vqkd
-from imglish.structures.batches import IGNORE, MaskedBatch
+from imglish.structures.batches import IGNORE, MaskedBatch, MaskedImages, MaskedPairs
 from imglish.tasks.base import StepOutput, Task
 
 STREAMS = ("image", "text", "pair_image", "pair_text", "pair_answer")
@@ -33,7 +33,8 @@ class MaskedDataModelingTask(Task):
     Args:
         model: The multiway model with its two prediction heads.
         visual_tokenizer: Frozen; turns pictures into the visual tokens to predict. It is kept out of the
-            checkpoint, as it never changes.
+            checkpoint, as it never changes. Where its patches have another side than the model's, its view of
+            the pictures is resized to the model's grid. A batch that brings stored tokens does not need it.
     """
 
     metrics: TokenAccuracy
@@ -41,21 +42,36 @@ class MaskedDataModelingTask(Task):
     def __init__(self, model: Beit3ForMaskedDataModeling, visual_tokenizer: Vqkd) -> None:
         super().__init__()
         self.model = model
-        self.visual_tokenizer = FrozenTokenizer(visual_tokenizer)
+        self.visual_tokenizer = FrozenTokenizer(visual_tokenizer, model.encoder.config.grid_size)
         self.metrics = TokenAccuracy(STREAMS)
+
+    def counts(self, batch: MaskedBatch) -> dict[str, int]:
+        """Hidden positions of each stream: its loss is a mean over those of the whole update."""
+        images, texts, pairs = batch.images, batch.texts, batch.pairs
+        return {
+            "image": int(images.corruption.sum()),
+            "text": int((texts.targets != IGNORE).sum()),
+            "pair_image": int(pairs.corruption.sum()),
+            "pair_text": int((pairs.targets != IGNORE).sum()),
+            "pair_answer": 0 if pairs.answers is None else int((pairs.answers != IGNORE).sum()),
+        }
 
     def training_step(self, batch: MaskedBatch) -> StepOutput:
         """Sum of the cross entropies of both modalities in all three streams, before one ``backward``."""
         targets = self.targets(batch)
         logits: MaskedLogits = self.model(batch)
-        losses = {
-            name: _cross_entropy(predicted, target)
+        sums = {
+            name: _summed_cross_entropy(predicted, target)
             for name, predicted, target in zip(STREAMS, logits, targets, strict=True)
+        }
+        losses = {
+            name: total / max(1, len(target))
+            for (name, total), target in zip(sums.items(), targets, strict=True)
         }
         logs = {f"loss_{name}": loss.detach() for name, loss in losses.items()}
         for name, predicted, target in zip(STREAMS, logits, targets, strict=True):
             logs[f"accuracy_{name}"] = _accuracy(predicted.detach(), target)
-        return StepOutput(torch.stack(list(losses.values())).sum(), logs)
+        return StepOutput(torch.stack(list(losses.values())).sum(), logs, sums)
 
     @torch.no_grad()
     def evaluation_step(self, batch: MaskedBatch) -> None:
@@ -68,8 +84,7 @@ class MaskedDataModelingTask(Task):
     def targets(self, batch: MaskedBatch) -> MaskedTargets:
         """Visual tokens and words at the hidden positions."""
         images, pairs, answers = batch.images, batch.pairs, batch.pairs.answers
-        tokens = self.visual_tokenizer(torch.cat([images.images, pairs.images]))
-        image, pair_image = tokens.split([len(images.images), len(pairs.images)])
+        image, pair_image = self._tokens(images), self._tokens(pairs)
         return MaskedTargets(
             image=image[images.corruption],
             text=batch.texts.targets[batch.texts.targets != IGNORE],
@@ -78,24 +93,36 @@ class MaskedDataModelingTask(Task):
             pair_answer=pairs.targets.new_empty(0) if answers is None else answers[answers != IGNORE],
         )
 
+    def _tokens(self, part: MaskedImages | MaskedPairs) -> Tensor:
+        return self.visual_tokenizer(part.images) if part.tokens is None else part.tokens
+
 
 class FrozenTokenizer:
-    """A visual tokenizer outside the module tree: not trained, not saved, always in evaluation mode."""
+    """A visual tokenizer outside the module tree: not trained, not saved, always in evaluation mode.
 
-    def __init__(self, tokenizer: Vqkd) -> None:
+    Args:
+        tokenizer: The tokenizer.
+        grid_size: (rows, columns) of tokens that it shall give.
+    """
+
+    def __init__(self, tokenizer: Vqkd, grid_size: tuple[int, int]) -> None:
         self.tokenizer: nn.Module = tokenizer.eval().requires_grad_(False)
+        self.grid_size = grid_size
 
     def __call__(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) to token ids int64 (B, N); follows the pictures' device."""
         tokenizer = self.tokenizer.to(images.device)
-        tokens: Tensor = tokenizer.encode(images)  # type: ignore[operator]
+        tokens: Tensor = tokenizer.encode(images, self.grid_size)  # type: ignore[operator]
         return tokens.flatten(1)
 
 
-def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def _summed_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     if len(target) == 0:  # a stream may hide nothing; keep its head in the graph for data parallelism
         return logits.sum() * 0.0
-    return F.cross_entropy(logits.float(), target)
+    # Float64 stays as it is; bf16 is too coarse for a sum.
+    return F.cross_entropy(
+        logits.to(torch.promote_types(logits.dtype, torch.float32)), target, reduction="sum"
+    )
 
 
 def _accuracy(logits: Tensor, target: Tensor) -> Tensor:

@@ -76,13 +76,17 @@ class TrainConfig:
         max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
         precision: ``bf16`` computes under autocast; ``auto`` does so where the device has it.
         device: ``auto`` takes a GPU where there is one.
-        strategy: ``auto`` is ``ddp`` under torchrun with several ranks, else ``single``.
+        strategy: ``auto`` is ``ddp`` under torchrun with several ranks, else ``single``; ``fsdp2`` spreads
+            weights, gradients and optimiser state over the ranks. A run may be resumed with another one.
+        activation_checkpointing: True computes each block twice and keeps only what goes into it.
+        compile: True compiles each block with `torch.compile`.
         ema_decay: Decay of the averaged weights; 0 keeps none.
         on_nonfinite: What a loss that is no number does: ``stop`` the run, or ``skip`` the update.
         log_every: Steps between two lines of the log.
         evaluate_every: Steps between two evaluations on the way; 0 has none. The end is always scored.
         save_every: Steps between two checkpoints; 0 saves at the end only.
         keep_checkpoints: How many are kept.
+        save_in_background: True copies the state and writes it while training goes on.
         num_workers: Processes that make batches; 0 makes them in the training process.
         seed: Of weights, order of data and every random draw.
         tensorboard: True writes TensorBoard files beside the JSONL log.
@@ -94,13 +98,16 @@ class TrainConfig:
     max_grad_norm: float = 3.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
-    strategy: Literal["auto", "single", "ddp"] = "auto"
+    strategy: Literal["auto", "single", "ddp", "fsdp2"] = "auto"
+    activation_checkpointing: bool = False
+    compile: bool = False
     ema_decay: float = 0.0
     on_nonfinite: Literal["stop", "skip"] = "stop"
     log_every: int = 10
     evaluate_every: int = 0
     save_every: int = 0
     keep_checkpoints: int = 2
+    save_in_background: bool = False
     num_workers: int = 0
     seed: int = 0
     tensorboard: bool = True

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import distributed as dist, nn
+from torch import Tensor, distributed as dist, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from imglish.errors import ConfigError
 
@@ -31,7 +33,9 @@ class Ranks:
 def join_ranks(device: str = "auto") -> Iterator[Ranks]:
     """Join the process group that torchrun announces; leave it at the end.
 
-    Tensors on GPUs travel by NCCL, those on CPU by gloo: metrics count on the CPU whatever computes.
+    Tensors on GPUs travel by NCCL, those on CPU by gloo: metrics count on the CPU whatever computes. Under
+    ``torchrun --max-restarts`` on several machines set ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1``, so that
+    restarted ranks do not read the addresses of those before them.
 
     Args:
         device: ``auto``, or a device as torch names it.
@@ -47,7 +51,17 @@ def join_ranks(device: str = "auto") -> Iterator[Ranks]:
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("GROUP_WORLD_SIZE") == "1":
+        # torchrun keeps its store when it restarts the ranks: without names of their own, they would find the
+        # addresses of those that died.
+        store, rank, world_size = next(rendezvous("env://"))
+        restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        dist.init_process_group(
+            backend, store=PrefixStore(f"restart_{restarts}", store), rank=rank, world_size=world_size
+        )
+    else:
+        dist.init_process_group(backend)
     try:
         yield Ranks(dist.get_rank(), world_size, chosen)
     finally:
@@ -70,6 +84,15 @@ def sum_over_ranks(count: int, ranks: Ranks) -> int:
     total = torch.tensor([count], device=ranks.device)
     dist.all_reduce(total)
     return int(total.item())
+
+
+def add_over_ranks(numbers: Tensor, ranks: Ranks) -> Tensor:
+    """Sum of a tensor on the CPU over all ranks, on each of them; other devices would need another group."""
+    if ranks.world_size == 1:
+        return numbers
+    total = numbers.clone()
+    dist.all_reduce(total)
+    return total
 
 
 def copy_buffers_of_main(model: nn.Module, ranks: Ranks) -> None:

@@ -10,7 +10,7 @@ class Ema:
     """Exponential moving average of a model's parameters; buffers are copied.
 
     Args:
-        model: Averaged; the average starts at its present weights.
+        model: Averaged, whole or sharded; the average starts at its present weights, spread as they are.
         decay: Share of the old average that each update keeps.
     """
 
@@ -22,13 +22,14 @@ class Ema:
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's weights."""
         for name, tensor in model.state_dict().items():
-            average = self.weights[name]
+            average = _local(self.weights[name])
             if average.is_floating_point():
-                average.lerp_(tensor, 1.0 - self.decay)
+                average.lerp_(_local(tensor), 1.0 - self.decay)
             else:
-                average.copy_(tensor)
+                average.copy_(_local(tensor))
 
-    def load(self, weights: dict[str, Tensor]) -> None:
-        """Take over a saved average."""
-        for name, tensor in weights.items():
-            self.weights[name].copy_(tensor)
+
+def _local(tensor: Tensor) -> Tensor:
+    """This rank's share of a tensor that is spread over the ranks; others as they are."""
+    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return local

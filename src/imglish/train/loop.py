@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -13,12 +12,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from imglish.errors import ConfigError, ImglishError
+from imglish.errors import ImglishError
 from imglish.train.checkpoint import Checkpoints
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from imglish.train.distributed import Ranks, any_rank, sum_over_ranks
+from imglish.train.distributed import Ranks, add_over_ranks, any_rank, sum_over_ranks
 from imglish.train.logging import RunLog, SkippedLog
-from imglish.train.parallelize import ShardedModel, gradient_sync
+from imglish.train.parallelize import clip_gradients, gradient_sync
 from imglish.train.precision import autocast
 from imglish.train.schedule import learning_rate
 from imglish.train.state import TrainState
@@ -29,10 +28,11 @@ class NonFiniteLossError(ImglishError):
 
 
 class StepResult(Protocol):
-    """What a task's training step returns."""
+    """What a task's training step returns; ``sums`` where the task counts."""
 
     loss: Tensor
     logs: dict[str, Tensor]
+    sums: dict[str, Tensor] | None
 
 
 class TrainableTask(Protocol):
@@ -42,6 +42,10 @@ class TrainableTask(Protocol):
 
     def train(self, mode: bool = True) -> Any:
         """Switch to training mode."""
+        ...
+
+    def counts(self, batch: Any) -> dict[str, int] | None:
+        """Over how many predictions each term of the loss is a mean; None where batches count alike."""
         ...
 
     def training_step(self, batch: Any) -> Any:
@@ -96,16 +100,12 @@ def train(
         True when all steps are done, False when a signal asked to leave; the state is saved either way.
 
     Raises:
-        ConfigError: The model is sharded.
+        CheckpointError: The state could not be saved at the end, or when a signal asked to leave.
         NonFiniteLossError: A loss was no number on some rank and the policy is to stop.
     """
-    if isinstance(task.model, ShardedModel):
-        raise ConfigError(
-            "the model is sharded, but checkpoints hold whole models only; use the strategy ddp"
-        )
     settings = config.train
     optimizer, parameters = state.optimizer, list(state.model.parameters())
-    with _leave_on_signal() as leave:
+    with _leave_on_signal() as leave, checkpoints:
         while state.step < settings.num_steps:
             task.train()
             task.begin_step(state.step)
@@ -113,42 +113,31 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["lr_scale"]
 
-            logs: dict[str, Tensor] = {}
-            finite = torch.ones((), device=ranks.device)
-            for micro_step in range(settings.grad_accumulation):
-                loaded = next(batches)
-                batch = loaded.batch.to(ranks.device, non_blocking=True)
-                # Gradients are exchanged once an update, and averaged over ranks by the wrapper alone.
-                with gradient_sync(task.model, last=micro_step == settings.grad_accumulation - 1):
-                    with autocast(settings.precision, ranks.device):
-                        out = task.training_step(batch)
-                    (out.loss / settings.grad_accumulation).backward()
-                finite = finite * torch.isfinite(out.loss.detach())
-                logs = out.logs
+            micro_batches = [next(batches) for _ in range(settings.grad_accumulation)]
+            for loaded in micro_batches:
                 skipped.add(state.step + 1, loaded.skipped)
+            found = _gradients(task, [loaded.batch for loaded in micro_batches], settings, ranks)
 
+            norm: Tensor | None = None
             # All ranks must agree before any of them stops, or the others would wait for ever.
-            if any_rank(not bool(finite), ranks):
+            if any_rank(not found.finite, ranks):
                 _refuse(state.step, settings)
-                optimizer.zero_grad(set_to_none=True)
-                state.step += 1
-                continue
-            norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm or math.inf)
-            optimizer.step()
+            else:
+                norm = clip_gradients(parameters, settings.max_grad_norm)
+                optimizer.step()
+                task.after_step()
+                if state.ema is not None:
+                    state.ema.update(state.model)
             optimizer.zero_grad(set_to_none=True)
-            task.after_step()
-            if state.ema is not None:
-                state.ema.update(state.model)
             state.step += 1
 
             done = state.step == settings.num_steps
             if log is not None:
                 log.advance(state.step)
-            if done or state.step % settings.log_every == 0:
-                num_skipped = sum_over_ranks(skipped.count, ranks)  # every rank must ask
+            if norm is not None and (done or state.step % settings.log_every == 0):
+                # The only place where numbers leave the device. Every rank must ask.
+                values, num_skipped = found.scalars(ranks), sum_over_ranks(skipped.count, ranks)
                 if log is not None:
-                    # The only place where numbers leave the device.
-                    values = {name: float(value) for name, value in logs.items()}
                     values |= {"grad_norm": float(norm), "lr": rate}
                     values |= {"num_skipped": num_skipped} if num_skipped else {}
                     log.scalars(state.step, values, samples_per_step=config.global_batch_size)
@@ -158,10 +147,76 @@ def train(
                     log.scalars(state.step, scores)
             leaving = any_rank(leave.asked, ranks)
             if done or leaving or _every(settings.save_every, state.step):
-                checkpoints.save(state, ranks)
+                checkpoints.save(state, ranks, needed=done or leaving)
             if leaving and not done:
                 return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Gradients:
+    """What the micro steps of an update found, besides gradients.
+
+    Args:
+        finite: True where no loss of this rank was infinite or no number.
+        logs: Of each micro step.
+        sums: Of each counted term, over the micro steps of this rank.
+        counts: Of each counted term, over all ranks and micro steps; empty where the task counts nothing.
+    """
+
+    finite: bool
+    logs: list[dict[str, Tensor]]
+    sums: dict[str, Tensor]
+    counts: dict[str, int]
+
+    def scalars(self, ranks: Ranks) -> dict[str, float]:
+        """Means over ranks and micro steps; counted losses over all that was counted. Every rank asks."""
+        names = list(self.logs[0])
+        means = [torch.stack([logs[name].double() for logs in self.logs]).mean() for name in names]
+        here = torch.stack([*means, *(total.double() for total in self.sums.values())]).cpu()
+        added = add_over_ranks(here, ranks).tolist()
+        found = {name: value / ranks.world_size for name, value in zip(names, added, strict=False)}
+        for name, value in zip(self.sums, added[len(names) :], strict=True):
+            found[f"loss_{name}"] = value / max(1, self.counts[name])
+        return found
+
+
+def _gradients(
+    task: TrainableTask, batches: Sequence[Any], settings: TrainConfig, ranks: Ranks
+) -> _Gradients:
+    """Go backward through all micro steps of an update; gradients are exchanged once, with the last."""
+    counts = _count(task, batches, ranks)
+    # Wrappers average gradients over ranks, and the loop over micro steps: a sum divided by this share of
+    # the count becomes the mean over all that is counted in the update.
+    shares = {name: max(1, count) / (ranks.world_size * len(batches)) for name, count in counts.items()}
+    finite = torch.ones((), device=ranks.device)
+    logs: list[dict[str, Tensor]] = []
+    sums: dict[str, Tensor] = {}
+    for number, loaded in enumerate(batches, start=1):
+        batch = loaded.to(ranks.device, non_blocking=True)
+        with gradient_sync(task.model, last=number == len(batches)):
+            with autocast(settings.precision, ranks.device):
+                out: StepResult = task.training_step(batch)
+            loss = out.loss
+            if shares:
+                assert out.sums is not None, "a task that counts must give the sums of what it counted"
+                loss = torch.stack([out.sums[name] / share for name, share in shares.items()]).sum()
+                for name, total in out.sums.items():
+                    sums[name] = sums[name] + total.detach() if name in sums else total.detach()
+            (loss / len(batches)).backward()
+        finite = finite * torch.isfinite(loss.detach())
+        logs.append(out.logs)
+    return _Gradients(bool(finite), logs, sums, counts)
+
+
+def _count(task: TrainableTask, batches: Sequence[Any], ranks: Ranks) -> dict[str, int]:
+    """What the terms of an update's loss are means over, on all ranks together; empty if nothing counts."""
+    found = [counts for batch in batches if (counts := task.counts(batch)) is not None]
+    if not found:
+        return {}
+    names = list(found[0])
+    here = torch.tensor([sum(counts[name] for counts in found) for name in names])
+    return dict(zip(names, map(int, add_over_ranks(here, ranks).tolist()), strict=True))
 
 
 def _every(interval: int, step: int) -> bool:

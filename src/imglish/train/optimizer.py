@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from imglish.train.config import OptimizerConfig
+from imglish.train.parallelize import bare_name
 
 
 def is_decayed(name: str, parameter: nn.Parameter, exceptions: Collection[str]) -> bool:
@@ -31,7 +32,7 @@ def build_optimizer(
     """Group the parameters of a model and give them to AdamW.
 
     Args:
-        model: Parameters that do not require gradients are left out.
+        model: Sharded or not; parameters that do not require gradients are left out.
         config: Rates and decays.
         exceptions: Names of parameters that are not decayed beyond the common rule.
         scale: Learning-rate factor of a parameter by its name; 1 for all where None.
@@ -42,8 +43,9 @@ def build_optimizer(
     groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            factor = scale(name) if scale is not None else 1.0
-            groups[factor, is_decayed(name, parameter, exceptions)].append(parameter)
+            bare = bare_name(name)
+            factor = scale(bare) if scale is not None else 1.0
+            groups[factor, is_decayed(bare, parameter, exceptions)].append(parameter)
     return torch.optim.AdamW(
         [
             {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
+from torch.utils.checkpoint import checkpoint
 
 from imglish.errors import ConfigError
 from imglish.train.distributed import Ranks
@@ -62,25 +65,69 @@ class ShardedModel(nn.Module):
         for name, tensor in self.module.state_dict().items():
             if isinstance(tensor, DTensor):
                 tensor = tensor.full_tensor()
-            bare = _bare_name(name)
+            bare = bare_name(name)
             whole[bare] = tensor if bare == name else tensor.reshape(())
         return whole
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Keep the whole weights on every rank, to evaluate with; every rank enters and leaves.
+
+        Ranks may then score unequal numbers of batches, and call any method of the model. Weights must not
+        change inside, and ``state_dict`` would spread them again.
+        """
+        from torch.distributed.fsdp import FSDPModule
+
+        parts = [module for module in self.module.modules() if isinstance(module, FSDPModule)]
+        root = cast("FSDPModule", self.module)
+        root.set_reshard_after_forward(False)
+        for part in parts:
+            part.unshard()
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.reshard()
+                # As `shard` leaves it: the outermost part is needed again at once by the backward pass.
+                part.set_reshard_after_forward(part is not root, recurse=False)
 
     def _exchange(self, yes: bool) -> None:
         self._exchanges = yes
         cast("FSDPModule", self.module).set_requires_gradient_sync(yes)
 
 
-def parallelize(model: nn.Module, strategy: Literal["auto", "single", "ddp"], ranks: Ranks) -> nn.Module:
-    """Wrap a model for the ranks.
+def parallelize(
+    model: nn.Module,
+    strategy: Literal["auto", "single", "ddp", "fsdp2"],
+    ranks: Ranks,
+    *,
+    activation_checkpointing: bool = False,
+    compiled: bool = False,
+) -> nn.Module:
+    """Prepare a model for training and wrap it for the ranks. Build the optimiser afterwards.
+
+    Args:
+        model: With the same weights on every rank, on ``ranks.device``; changed in place.
+        strategy: ``ddp`` keeps the whole model on each rank, ``fsdp2`` a share (see `shard`), ``auto`` is
+            ``ddp`` where there are several ranks.
+        ranks: This process among all.
+        activation_checkpointing: True computes each block twice and keeps only what goes into it.
+        compiled: True compiles each block with `torch.compile`.
 
     Raises:
-        ValueError: ``single`` was asked for although there are several ranks.
+        ConfigError: ``single`` was asked for although there are several ranks, or ``fsdp2`` for one.
     """
     if strategy == "single" and ranks.world_size > 1:
-        raise ValueError(
-            f"strategy 'single' was asked for, but there are {ranks.world_size} ranks; use 'ddp'"
+        raise ConfigError(
+            f"strategy 'single' was asked for, but there are {ranks.world_size} ranks; use 'ddp' or 'fsdp2'"
         )
+    for block in blocks_of(model):
+        if activation_checkpointing:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        if compiled:
+            block.compile()
+    if strategy == "fsdp2":
+        return shard(model, blocks_of(model), ranks)
     if strategy == "single" or (strategy == "auto" and ranks.world_size == 1):
         return model
     return DistributedDataParallel(
@@ -91,14 +138,18 @@ def parallelize(model: nn.Module, strategy: Literal["auto", "single", "ddp"], ra
     )
 
 
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The Transformer blocks of a model, wherever they lie in it: every encoder lists them as ``blocks``."""
+    lists = [part for name, part in model.named_modules() if name.rpartition(".")[2] == "blocks"]
+    return [block for part in lists if isinstance(part, nn.ModuleList) for block in part]
+
+
 def shard(model: nn.Module, blocks: Iterable[nn.Module], ranks: Ranks) -> ShardedModel:
     """Spread a model over the ranks: each block by itself, then all that is left together.
 
     The model is changed in place. Build the optimiser from its parameters afterwards. Parameters without a
     dimension, as the logit scale, which FSDP2 cannot shard, are kept in a vector of one number; the model
     still reads a scalar.
-
-    The loop refuses such a model: checkpoints and averaged weights do not gather shards.
 
     Args:
         model: With the same weights on every rank, on ``ranks.device``.
@@ -121,6 +172,29 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], ranks: Ranks) -> Sharde
     for block in blocks:
         fully_shard(block, mesh=mesh)
     return ShardedModel(fully_shard(model, mesh=mesh))
+
+
+def gathered(model: nn.Module) -> AbstractContextManager[None]:
+    """See `ShardedModel.gathered`; nothing for other models, which are whole."""
+    return model.gathered() if isinstance(model, ShardedModel) else nullcontext()
+
+
+def whole_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The state of the model inside a wrapper, whole, under its own names; every rank must call this."""
+    return model.whole_weights() if isinstance(model, ShardedModel) else unwrap(model).state_dict()
+
+
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Scale gradients down to a norm over all of them, whichever rank they lie on; 0 leaves them.
+
+    Every rank must call this.
+
+    Returns:
+        The norm before, a plain scalar on every rank.
+    """
+    norm = nn.utils.clip_grad_norm_(parameters, max_norm or math.inf)
+    whole: Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return whole
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -146,7 +220,7 @@ class _Scalar(nn.Module):
         return scalar.reshape(1)
 
 
-def _bare_name(name: str) -> str:
-    """The name that a parameter had before `shard` made a vector of it."""
+def bare_name(name: str) -> str:
+    """The name that a parameter had before `shard` made a vector of it; others stay."""
     before, marker, rest = name.rpartition(_SCALAR[0])
     return before + rest.removesuffix(_SCALAR[1]) if marker else name
