@@ -10,6 +10,7 @@ from torch import Tensor, distributed as dist
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 
+from imglish.nn import quantizer as quantizer_module
 from imglish.nn.quantizer import EmaQuantizer
 
 
@@ -131,6 +132,24 @@ def trained(features: Tensor) -> EmaQuantizer:
     return quantizer
 
 
+def started_and_revived(features: Tensor, *, world: bool) -> EmaQuantizer:
+    """Codes placed by k-means, then an update after which all codes but one are dead, and put elsewhere.
+
+    Args:
+        features: Of this process.
+        world: False leaves the other ranks alone, as if this process were the only one.
+    """
+    quantizer = EmaQuantizer(6, 8, revive_after=1)
+    with pytest.MonkeyPatch.context() as patch:
+        if not world:
+            patch.setattr(quantizer_module, "_num_ranks", lambda: 1)
+        quantizer.start(features)
+        assert quantizer.usage.sum() == (60 if world else len(features))
+        quantizer.update(features, torch.zeros(len(features), 1, dtype=torch.int64))
+        assert quantizer.idle_updates.sum() == 0
+    return quantizer
+
+
 def check_rank(rank: int, folder: str) -> None:
     features = bundles(6, 10).view(60, 1, 8)
     whole = trained(features)
@@ -141,17 +160,20 @@ def check_rank(rank: int, folder: str) -> None:
         for name, value in whole.state_dict().items():
             torch.testing.assert_close(part.state_dict()[name], value, msg=name)
 
-        torch.manual_seed(rank)  # what is drawn must not depend on the rank's own numbers
-        started = EmaQuantizer(6, 8, revive_after=1)
-        started.start(mine)
-        started.update(mine, torch.zeros(len(mine), 1, dtype=torch.int64))  # all codes but one are dead
-        for name, value in started.state_dict().items():
+        # The whole batch in one process, whose random numbers are those of rank 0.
+        torch.manual_seed(0)
+        alone = started_and_revived(features, world=False)
+        torch.manual_seed(1000 * rank)  # what is drawn must not depend on the rank's own numbers
+        together = started_and_revived(mine, world=True)
+        for name, value in together.state_dict().items():
             theirs = value.clone()
             dist.broadcast(theirs, src=0)
             assert torch.equal(theirs, value), name
+            # Sums over ranks add float32 in another order.
+            torch.testing.assert_close(value, alone.state_dict()[name], rtol=1e-5, atol=1e-6, msg=name)
     finally:
         dist.destroy_process_group()
 
 
-def test_two_ranks_update_start_and_revive_alike(tmp_path: Path) -> None:
+def test_two_ranks_update_start_and_revive_as_one_process_with_the_whole_batch(tmp_path: Path) -> None:
     spawn(check_rank, args=(str(tmp_path),), nprocs=2)

@@ -100,9 +100,9 @@ def nothing_hidden(batch: MaskedBatch, stream: str) -> MaskedBatch:
 def without_rows(batch: MaskedBatch, part: str) -> MaskedBatch:
     """The batch with no sample at all in one part."""
     old = getattr(batch, part)
-    return replace(
-        batch, **{part: type(old)(**{name: getattr(old, name)[:0] for name in type(old).__slots__})}
-    )
+    values = {name: getattr(old, name) for name in type(old).__slots__}
+    empty = {name: None if value is None else value[:0] for name, value in values.items()}
+    return replace(batch, **{part: type(old)(**empty)})
 
 
 def unused(task: MaskedDataModelingTask) -> set[str]:
@@ -264,3 +264,43 @@ def test_the_tokenizer_is_no_part_of_what_is_trained_and_saved() -> None:
 
 def test_evaluation_leaves_the_model_alone() -> None:
     check_evaluation_leaves_the_model_alone(build(), masked_batch())
+
+
+def test_stored_tokens_are_taken_in_place_of_the_tokenizers() -> None:
+    task, batch = build(), masked_batch()
+    found = task.targets(batch)
+    stored = replace(
+        batch,
+        images=replace(batch.images, tokens=task.visual_tokenizer(batch.images.images)),
+        pairs=replace(batch.pairs, tokens=task.visual_tokenizer(batch.pairs.images)),
+    )
+    for name, ours, theirs in zip(STREAMS, task.targets(stored), found, strict=True):
+        assert torch.equal(ours, theirs), name
+    other = replace(stored, images=replace(stored.images, tokens=torch.full((3, 4), 7)))
+    assert task.targets(other).image.tolist() == [7] * len(IMAGES)
+    assert torch.equal(task.targets(other).pair_image, found.pair_image)
+
+
+def test_a_model_with_patches_of_14_pixels_gets_16_x_16_targets_of_a_tokenizer_with_16() -> None:
+    """Pictures of 224 pixels; the tokenizer was made for 14 x 14 patches, and sees them at 256 pixels."""
+    torch.manual_seed(0)
+    tokenizer = Vqkd(replace(TOKENIZER, encoder=replace(TOKENIZER.encoder, image_size=(224, 224))))
+    with_noise(tokenizer)
+    config = replace(CONFIG, image_size=(224, 224), patch_size=14)
+    task = MaskedDataModelingTask(Beit3ForMaskedDataModeling(config, codebook_size=CODES), tokenizer)
+    smooth = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    images = torch.nn.functional.interpolate(smooth, size=(224, 224), mode="nearest")
+    corruption = torch.zeros(2, 256, dtype=torch.bool)
+    corruption[0, 255] = corruption[1, 16] = True
+    texts = MaskedText(**hidden_text(2, TEXTS[:2]))
+    batch = MaskedBatch(
+        images=MaskedImages(images=images, corruption=corruption),
+        texts=texts,
+        pairs=MaskedPairs(images=images, corruption=corruption, **hidden_text(2, PAIR_TEXTS)),
+    )
+    tokens = task.visual_tokenizer(images)
+    assert tokens.shape == (2, 256) and len(tokens.unique()) > 1
+    view = torch.nn.functional.interpolate(images, size=(256, 256), mode="bicubic", antialias=True)
+    assert torch.equal(tokens, tokenizer.encode(view.clamp(-1, 1)))
+    assert task.targets(batch).image.tolist() == [tokens[0, 255].item(), tokens[1, 16].item()]
+    assert task.training_step(batch).loss.isfinite()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from imglish.errors import ConfigError
 from imglish.models.vit.config import PatchAggregationConfig, ViTConfig
@@ -147,6 +148,31 @@ def test_the_tokenizer_is_no_part_of_what_is_trained_and_saved() -> None:
     before = {name: value.clone() for name, value in tokenizer.state_dict().items()}
     fit(task, masked(), 2)
     assert all(torch.equal(value, before[name]) for name, value in tokenizer.state_dict().items())
+
+
+def test_the_model_sees_imagenets_range_where_asked_and_the_tokenizer_never() -> None:
+    plain, batch = build(AGGREGATION), masked()
+    model = plain.model
+    assert isinstance(model, ViTForMaskedImageModeling)
+    torch.manual_seed(0)
+    tokenizer = Vqkd(TOKENIZER)
+    with_noise(tokenizer)
+    ranged = MaskedImageModelingTask(model, tokenizer, pictures="imagenet")
+    assert torch.equal(ranged.targets(batch), plain.targets(batch))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    seen = ((batch.images * 0.5 + 0.5) - mean[:, None, None]) / std[:, None, None]
+    logits = model(seen, batch.corruption)
+    losses = [cross_entropy(each, plain.targets(batch)) for each in logits]
+    torch.testing.assert_close(ranged.training_step(batch).loss, losses[0] + losses[1], **ROUNDING)
+
+
+def test_terms_are_summed_and_counted_for_a_mean_over_all_ranks() -> None:
+    task, batch = build(AGGREGATION), masked()
+    out = task.training_step(batch)
+    assert out.sums is not None
+    assert task.counts(batch) == dict.fromkeys(STREAMS, len(HIDDEN))
+    means = [out.sums[name] / len(HIDDEN) for name in STREAMS]
+    torch.testing.assert_close(torch.stack(means).sum(), out.loss)
 
 
 @AGGREGATIONS

@@ -14,6 +14,8 @@ from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.model import Vqkd
 from imglish.structures.batches import ImageBatch
 from imglish.tasks.visual_tokenizer import VisualTokenizerTask
+from imglish.train.distributed import Ranks
+from tests.distributed.ranks import on_two_ranks
 
 CONFIG = VqkdConfig(
     encoder=ViTConfig(image_size=(16, 16), patch_size=4, width=32, depth=1, num_heads=2),
@@ -147,6 +149,58 @@ def test_a_collapsed_codebook_recovers() -> None:
     assert alive["codebook/perplexity"] > 4 > dead["codebook/perplexity"]
     # Over four seeds: 0.996 and more with revival; 0.84 to 0.93 without, as some of six colours share a code.
     assert alive["codebook/cosine"] > 0.97 > dead["codebook/cosine"]
+
+
+def half(batch: ImageBatch, number: int) -> ImageBatch:
+    part = slice(4 * number, 4 * number + 4)
+    return ImageBatch(images=batch.images[part], sample_ids=batch.sample_ids[part])
+
+
+def test_codes_follow_the_features_of_all_micro_steps() -> None:
+    whole, split, batch = build(), build(), pictures()
+    for task in (whole, split):
+        task.quantizer.started.fill_(1)
+        task.begin_step(0)
+    whole.training_step(batch)
+    split.training_step(half(batch, 0))
+    split.training_step(half(batch, 1))
+    for task in (whole, split):
+        task.after_step()
+    torch.testing.assert_close(split.quantizer.codebook, whole.quantizer.codebook)
+    torch.testing.assert_close(split.quantizer.usage, whole.quantizer.usage)
+
+
+def test_features_of_a_refused_update_are_forgotten() -> None:
+    task, batch = build(), pictures()
+    task.training_step(batch)
+    before = task.quantizer.codebook.clone()
+    task.begin_step(0)
+    task.after_step()
+    assert torch.equal(task.quantizer.codebook, before)
+
+
+def two_updates(batch: ImageBatch, seed: int) -> dict[str, Tensor]:
+    """Codebook and its statistics after k-means, a lookup, moving averages and revival, without training."""
+    task = build(revive_after=1)
+    torch.manual_seed(seed)
+    for step in range(2):
+        task.begin_step(step)
+        task.training_step(batch)
+        task.after_step()
+    return dict(task.quantizer.state_dict())
+
+
+def check_rank(ranks: Ranks, alone: dict[str, Tensor]) -> None:
+    together = two_updates(half(pictures(), ranks.rank), seed=1000 * ranks.rank)
+    for name, value in together.items():
+        # Sums over ranks add float32 in another order.
+        torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_two_ranks_place_move_and_revive_codes_as_one_process_with_the_whole_batch() -> None:
+    alone = two_updates(pictures(), seed=0)
+    assert (alone["idle_updates"] == 0).all()  # some were revived: six colours can not use 16 codes
+    on_two_ranks(check_rank, alone)
 
 
 def test_evaluation_changes_nothing() -> None:

@@ -67,18 +67,14 @@ class EmaQuantizer(nn.Module):
     def start(self, features: Tensor) -> None:
         """Put the codes onto k-means of features (..., C) of the first batch; nothing once started.
 
-        Under data parallelism the codes of rank 0 are taken by all.
+        Under data parallelism the features of all ranks count, in the order of the ranks.
         """
         if bool(self.started):
             return
         unit = F.normalize(features.detach().float().flatten(0, -2), dim=1)
-        size = len(self.codebook)
-        chosen = torch.randint(len(unit), (size,)) if len(unit) < size else torch.randperm(len(unit))[:size]
         with torch.autocast(unit.device.type, enabled=False):
-            means, counts = spherical_kmeans(unit, unit[chosen.to(unit.device)])
-        if _num_ranks() > 1:
-            dist.broadcast(means, src=0)
-            dist.broadcast(counts, src=0)
+            first = _draw(unit, len(self.codebook), again=False)
+            means, counts = spherical_kmeans(unit, first, sum_over_ranks=_sum_over_ranks)
         self.codebook.copy_(means)
         self.usage.copy_(counts)
         self.started.fill_(1)
@@ -92,11 +88,8 @@ class EmaQuantizer(nn.Module):
             token_ids: int64 (B, N).
         """
         flat, ids = unit.detach().flatten(0, -2), token_ids.flatten()
-        counts = torch.bincount(ids, minlength=len(self.codebook)).to(flat.dtype)
-        sums = torch.zeros_like(self.codebook).index_add_(0, ids, flat)
-        if _num_ranks() > 1:
-            dist.all_reduce(counts)
-            dist.all_reduce(sums)
+        counts = _sum_over_ranks(torch.bincount(ids, minlength=len(self.codebook)).to(flat.dtype))
+        sums = _sum_over_ranks(torch.zeros_like(self.codebook).index_add_(0, ids, flat))
         self.usage.mul_(self.decay).add_(counts, alpha=1 - self.decay)
         used = counts > 0
         averages = F.normalize(sums / counts.clamp(min=1)[:, None], dim=1)
@@ -110,11 +103,43 @@ class EmaQuantizer(nn.Module):
     def _revive(self, flat: Tensor) -> None:
         dead = (self.idle_updates >= self.revive_after).nonzero().squeeze(1)
         if len(dead):
-            places = flat[torch.randint(len(flat), (len(dead),)).to(flat.device)].clone()
-            if _num_ranks() > 1:
-                dist.broadcast(places, src=0)
-            self.codebook[dead] = places.to(self.codebook.dtype)
+            self.codebook[dead] = _draw(flat, len(dead), again=True).to(self.codebook.dtype)
             self.idle_updates[dead] = 0
+
+
+def _draw(flat: Tensor, count: int, *, again: bool) -> Tensor:
+    """``count`` random ones of the features (M, C) of all ranks, the same on each: (count, C).
+
+    Rank 0 draws, as the one process would that had the features of all ranks one after the other.
+
+    Args:
+        flat: This rank's features.
+        count: How many.
+        again: True may take a feature twice; False does so only where there are too few.
+    """
+    lengths = torch.zeros(_num_ranks(), dtype=torch.int64, device=flat.device)
+    lengths[_rank()] = len(flat)
+    ends = _sum_over_ranks(lengths).cumsum(0).tolist()
+    total = ends[-1]
+    drawn = torch.randint(total, (count,)) if again or total < count else torch.randperm(total)[:count]
+    drawn = drawn.to(flat.device)
+    if _num_ranks() > 1:
+        dist.broadcast(drawn, src=0)
+    places = drawn - (ends[_rank()] - len(flat))
+    mine = (places >= 0) & (places < len(flat))
+    found = flat.new_zeros(count, flat.shape[1])
+    found[mine] = flat[places[mine]]
+    return _sum_over_ranks(found)
+
+
+def _sum_over_ranks(tensor: Tensor) -> Tensor:
+    if _num_ranks() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def _rank() -> int:
+    return dist.get_rank() if _num_ranks() > 1 else 0
 
 
 def _num_ranks() -> int:

@@ -10,7 +10,7 @@ from imglish.losses.distillation import commitment, cosine_distance
 from imglish.metrics.codebook import CodebookUsage, perplexity
 from imglish.models.vqkd.model import Vqkd, VqkdOutput
 from imglish.models.vqkd.teachers import FeatureTeacher
-from imglish.nn.quantizer import EmaQuantizer, Quantized
+from imglish.nn.quantizer import EmaQuantizer
 from imglish.structures.batches import ImageBatch
 from imglish.tasks.base import StepOutput, Task
 
@@ -32,7 +32,7 @@ class VisualTokenizerTask(Task):
         self._teacher = (teacher,)  # a module in a tuple is no part of the task: never in training mode
         self.quantizer: EmaQuantizer = model.quantizer
         self.metrics = CodebookUsage(model.config.codebook_size)
-        self._latest: Quantized | None = None
+        self._seen: list[tuple[Tensor, Tensor]] = []  # in the micro steps since the last update
 
     def training_step(self, batch: ImageBatch) -> StepOutput:
         """Cosine distance plus commitment; the first batch places the codes by k-means."""
@@ -44,7 +44,7 @@ class VisualTokenizerTask(Task):
         codebook, token_ids = self.quantizer.codebook, out.quantized.token_ids
         committed = commitment(out.quantized.features, codebook[token_ids])
         loss = distance + self.beta * committed
-        self._latest = out.quantized
+        self._seen.append((out.quantized.features.detach(), out.quantized.token_ids))
         counts = torch.bincount(token_ids.flatten(), minlength=len(codebook)).float()
         logs = {
             "loss": loss.detach(),
@@ -55,11 +55,16 @@ class VisualTokenizerTask(Task):
         }
         return StepOutput(loss, logs)
 
+    def begin_step(self, step: int) -> None:
+        """Forget the features of an update that was refused."""
+        self._seen.clear()
+
     def after_step(self) -> None:
-        """Move the codes by the last micro step's features; the loss has used those from before."""
-        if self._latest is not None:
-            self.quantizer.update(self._latest.features, self._latest.token_ids)
-            self._latest = None
+        """Move the codes by the features of all micro steps; the loss has used those from before."""
+        if self._seen:
+            features, token_ids = map(torch.cat, zip(*self._seen, strict=True))
+            self.quantizer.update(features, token_ids)
+            self._seen.clear()
 
     @torch.no_grad()
     def evaluation_step(self, batch: ImageBatch) -> None:

@@ -8,6 +8,7 @@ import torch
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.model import Vqkd
+from imglish.models.vqkd.weights import fingerprint
 
 CONFIG = VqkdConfig(
     encoder=ViTConfig(image_size=(16, 24), patch_size=8, width=16, depth=2, num_heads=2),
@@ -61,6 +62,38 @@ def test_the_reconstruction_trains_all_but_the_codebook() -> None:
 
 def test_other_sizes_can_be_encoded() -> None:
     assert build().encode(torch.rand(2, 3, 32, 16)).shape == (2, 8)
+
+
+def test_the_view_is_resized_to_the_grid_that_is_wanted_and_stays_in_range() -> None:
+    """Black and white stripes overshoot where they are resized smoothly."""
+    model, seen = build(), []
+    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    stripes = torch.ones(1, 3, 14, 21)
+    stripes[..., ::4] = -1
+    assert model.encode(stripes, (2, 3)).shape == (1, 6)
+    assert model.encode(IMAGES, (4, 5)).shape == (3, 20)
+    assert [tuple(view.shape[-2:]) for view in seen] == [(16, 24), (32, 40)]
+    assert all(view.abs().max() <= 1 for view in seen)
+
+
+def test_a_picture_of_the_right_size_is_seen_as_it_is() -> None:
+    assert torch.equal(build().encode(IMAGES, (2, 3)), build().encode(IMAGES))
+
+
+def test_the_fingerprint_follows_what_decides_the_tokens_and_nothing_else() -> None:
+    before = fingerprint(build())
+    assert before == fingerprint(build())
+    for name, matters in (
+        ("encoder.norm.bias", True),
+        ("to_code.2.weight", True),
+        ("quantizer.codebook", True),
+        ("quantizer.usage", False),
+        ("decoder.norm.bias", False),
+        ("to_teacher.2.bias", False),
+    ):
+        model = build()
+        model.state_dict()[name].view(-1)[0] += 1e-3
+        assert (fingerprint(model) != before) == matters, name
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imglish.models.vit.model import ViT
 from imglish.models.vqkd.config import VqkdConfig
@@ -58,10 +59,30 @@ class Vqkd(nn.Module):
         return features
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) to token ids int64 (B, N), row by row."""
+    def encode(self, images: Tensor, grid_size: tuple[int, int] | None = None) -> Tensor:
+        """Pictures to visual tokens.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1].
+            grid_size: (rows, columns) of tokens wanted: the tokenizer's view is resized to so many of its
+                patches, as for a model whose patches have another side. None leaves the pictures as they are.
+
+        Returns:
+            Token ids int64 (B, N), row by row.
+        """
+        if grid_size is not None:
+            images = self._view(images, grid_size)
         token_ids: Tensor = self.quantizer(self.features(images)).token_ids
         return token_ids
+
+    def _view(self, images: Tensor, grid_size: tuple[int, int]) -> Tensor:
+        side = self.encoder.patch_size
+        size = (grid_size[0] * side, grid_size[1] * side)
+        if tuple(images.shape[-2:]) == size:
+            return images
+        # In float32, as small margins decide the token; bicubic overshoots.
+        view = F.interpolate(images.float(), size=size, mode="bicubic", antialias=True)
+        return view.clamp(-1, 1)
 
 
 def _two_layers(width: int, out: int) -> nn.Sequential:

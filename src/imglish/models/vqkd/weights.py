@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor
 
 from imglish.models.vit.weights import vit_rules
+from imglish.models.vqkd.model import Vqkd
 from imglish.models.weight_map import Rule, WeightMap
 
 VQKD_MAP = WeightMap(
@@ -40,3 +43,20 @@ def to_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
         "quantize.embedding.cluster_size": torch.zeros(len(codebook)),
         "quantize.embedding.embed_avg": codebook.clone(),
     }
+
+
+def fingerprint(model: Vqkd) -> str:
+    """SHA-256 of what decides the tokens: the way from the picture to the codebook.
+
+    Two tokenizers with the same one give the same tokens, but for rounding, whatever their decoders and
+    statistics are.
+    """
+    digest = hashlib.sha256()
+    config = model.config.encoder
+    digest.update(repr((config.patch_size, config.image_size, config.num_heads)).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith(("encoder.", "to_code.")) or name == "quantizer.codebook":
+            numbers = tensor.detach().cpu().float().contiguous()
+            digest.update(f"{name} {tuple(numbers.shape)}".encode())
+            digest.update(numbers.numpy().tobytes())
+    return digest.hexdigest()
