@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imglish.data.pretraining import WordMasking
+from imglish.data.pretraining import TextStream, WordMasking
 from imglish.data.world.questions import questions
 from imglish.data.world.scene import WorldConfig
 from imglish.data.world.stream import SceneStream
 from imglish.structures.batches import IGNORE
-from imglish.text.tokenizer import TextTokenizer
+from imglish.text.tokenizer import EOS, TextTokenizer
 from imglish.text.training import train_tokenizer
 
 STREAM = SceneStream(world=WorldConfig(), split="train", length=1000, with_questions=True)
@@ -79,3 +79,33 @@ def test_a_long_text_with_questions_is_cut_to_the_longest(tokenizer: TextTokeniz
     masking = WordMasking(tokenizer=tokenizer, share=0.5, max_tokens=9, answers=True)
     sample = masking("is there a fish? no. " * 5, np.random.default_rng(0))
     assert len(sample.token_ids) == len(sample.targets) == 9
+
+
+class Documents:
+    """Short texts."""
+
+    texts = ("a red star", "two blue fish", "a moon", "a red circle")
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def text(self, index: int) -> str:
+        return self.texts[index]
+
+
+def test_packed_texts_fill_the_context_and_follow_from_the_index_alone(tokenizer: TextTokenizer) -> None:
+    masking = WordMasking(tokenizer=tokenizer, share=0.2, max_tokens=16)
+    stream = TextStream(source=Documents(), masking=masking, packed=True)
+    samples = [stream.get(index, np.random.default_rng(index)) for index in range(len(stream))]
+    assert samples == [stream.get(index, np.random.default_rng(index)) for index in range(len(stream))]
+    for index, sample in enumerate(samples):
+        assert 15 <= len(sample.token_ids) <= 16 and EOS in sample.token_ids[1:-1]
+        assert sample.token_ids[-1] == EOS
+        whole = [
+            seen if target == IGNORE else target
+            for seen, target in zip(sample.token_ids, sample.targets, strict=True)
+        ]
+        first = tokenizer.encode(Documents.texts[index])[:14]
+        assert whole[1 : 1 + len(first)] == first
+        assert any(target != IGNORE for target in sample.targets)
+        assert all(target != EOS for target in sample.targets)

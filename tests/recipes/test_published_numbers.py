@@ -53,7 +53,7 @@ SIZES = {
     "giant": (40, 1408, 6144, 16, 14),
 }
 RELEASED = [name for name in PUBLISHED if "giant" not in name]
-OURS = {name for name in RECIPES if name.startswith("world_") or name.endswith("_demo")}
+OURS = {name for name in RECIPES if name.startswith(("world_", "vqkd_", "beit")) or name.endswith("_demo")}
 
 
 def model_of(config: RunConfig) -> Beit3Config:

@@ -34,7 +34,7 @@ TINY = Beit3Config(
 def finished(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.write_config(RunConfig(name="tiny", task=ContrastiveTask(model=TINY)))
-    folder.save_weights(Beit3ForRetrieval(TINY))
+    folder.save_weights(Beit3ForRetrieval(TINY).state_dict())
     return folder
 
 

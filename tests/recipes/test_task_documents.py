@@ -18,7 +18,7 @@ from imglish.recipes.runs import RECIPES
 ROOT = Path(__file__).parents[2]
 PAGES = {
     path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "tasks").glob("*.md"))
-}
+} | {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("beit", "tokenizers")}
 OF_A_TASK = ["captioning", "classification", "nlvr2", "questions", "retrieval"]
 
 

@@ -169,6 +169,24 @@ def _data(arguments: Sequence[str]) -> None:
     run(arguments)
 
 
+def _shards(arguments: Sequence[str]) -> None:
+    from imglish.cli.shards import run
+
+    run(arguments)
+
+
+def _tokenize(arguments: Sequence[str]) -> None:
+    from imglish.cli.tokenize import run
+
+    run(arguments)
+
+
+def _tokenizer(arguments: Sequence[str]) -> None:
+    from imglish.cli.tokenizer import run
+
+    run(arguments)
+
+
 COMMANDS: dict[str, Command] = {
     "demo": Command(
         summary="see the whole method work on drawn pictures, and get a report (8 minutes, no GPU)",
@@ -180,6 +198,16 @@ COMMANDS: dict[str, Command] = {
         run=_world,
     ),
     "data": Command(summary="check tables of your own data before training on them", run=_data),
+    "shards": Command(
+        summary="pack pictures, texts or pairs into indexed tar shards",
+        run=_shards,
+    ),
+    "tokenize": Command(
+        summary="write the visual tokens of shards once, for pretraining to read",
+        run=_tokenize,
+        interrupted="the same command goes on with the tars that are not done",
+    ),
+    "tokenizer": Command(summary="train a text tokenizer on shards or text files", run=_tokenizer),
     "train": Command(
         summary="train a recipe",
         run=_train,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from imglish.data.collate import pad_ids, padding_of, stack_images
+from imglish.data.packing import pack_documents
 from imglish.data.transforms.image import ImageTransform
 from imglish.data.transforms.text import answers_in, mask_words
 from imglish.structures.batches import (
@@ -29,6 +30,7 @@ from imglish.text.tokenizer import BOS, EOS, PAD, UNK, TextTokenizer, with_ends
 
 SPECIAL = frozenset({BOS, PAD, EOS, UNK})
 
+PictureTransform = Callable[[Tensor, np.random.Generator], Tensor]  # uint8 (3, H, W) to the model's size
 DrawMask = Callable[[np.random.Generator], np.ndarray]  # bool (rows, columns), True where hidden
 
 
@@ -52,12 +54,24 @@ class TextSource(Protocol):
         ...
 
 
+class TokenSource(Protocol):
+    """Stored visual tokens of numbered pictures; reading them may raise DataFormatError."""
+
+    def tokens(self, index: int) -> Tensor:
+        """Visual tokens int64 (N,) of picture ``index``."""
+        ...
+
+
 class ImageSample(NamedTuple):
-    """A picture uint8 (3, H, W), which patches are hidden bool (N,), and its number in the data set."""
+    """A picture uint8 (3, H, W), which patches are hidden bool (N,), and its number in the data set.
+
+    tokens int64 (N,) are its visual tokens where they are stored.
+    """
 
     image: Tensor
     corruption: Tensor
     number: int
+    tokens: Tensor | None = None
 
 
 class TextSample(NamedTuple):
@@ -97,7 +111,11 @@ class WordMasking:
         """Tokenize a text and hide some of its words."""
         if self.asks(text):
             return self._without_answers(text)
-        ids = self.tokenizer.encode_for_model(text, self.max_tokens)
+        return self.of_ids(self.tokenizer.encode(text), rng)
+
+    def of_ids(self, token_ids: Sequence[int], rng: np.random.Generator) -> TextSample:
+        """Hide some of the words of a text in ids without ``<s>`` and the last ``</s>``."""
+        ids = with_ends(token_ids, self.max_tokens)
         return TextSample(
             *mask_words(ids, share=self.share, mask_id=self.tokenizer.mask_id, special=SPECIAL, rng=rng)
         )
@@ -125,11 +143,19 @@ class WordMasking:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageStream:
-    """Pictures, transformed, with hidden patches."""
+    """Pictures, transformed, with hidden patches.
+
+    Args:
+        source: Pictures.
+        transform: Of the picture; one that draws nothing where tokens are stored, as those are of the whole.
+        draw_mask: Which patches are hidden.
+        stored: The pictures' visual tokens, where they are stored.
+    """
 
     source: PictureSource
-    transform: ImageTransform
+    transform: PictureTransform
     draw_mask: DrawMask
+    stored: TokenSource | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -138,22 +164,37 @@ class ImageStream:
         """Sample ``index``; raises DataFormatError where the picture is damaged."""
         picture, _ = self.source.sample(index)
         image = self.transform(picture, rng)
-        return ImageSample(image, torch.from_numpy(self.draw_mask(rng).reshape(-1)), index)
+        tokens = None if self.stored is None else self.stored.tokens(index)
+        return ImageSample(image, torch.from_numpy(self.draw_mask(rng).reshape(-1)), index, tokens)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextStream:
-    """Documents with hidden words."""
+    """Documents with hidden words.
+
+    Args:
+        source: Documents.
+        masking: Which words are hidden, and the length of a sample in tokens.
+        packed: True fills a sample up: see `packing.pack_documents`.
+    """
 
     source: TextSource
     masking: WordMasking
+    packed: bool = False
 
     def __len__(self) -> int:
         return len(self.source)
 
     def get(self, index: int, rng: np.random.Generator) -> TextSample:
-        """Sample ``index``."""
-        return self.masking(self.source.text(index), rng)
+        """Sample ``index``; raises DataFormatError where a document of it is damaged."""
+        if not self.packed:
+            return self.masking(self.source.text(index), rng)
+
+        def encode(number: int) -> list[int]:
+            return self.masking.tokenizer.encode(self.source.text(number))
+
+        ids = pack_documents(encode, len(self.source), index, self.masking.max_tokens - 2, rng)
+        return self.masking.of_ids(ids, rng)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +208,7 @@ class PairStream:
         masking: Which words are hidden.
         clean_share: Share of pairs whose picture is left whole; 0 in the paper. A picture that a question
             asks about always is, where the answers are hidden.
+        stored: The pictures' visual tokens, where they are stored; see `ImageStream`.
     """
 
     source: PictureSource
@@ -174,6 +216,7 @@ class PairStream:
     draw_mask: DrawMask
     masking: WordMasking
     clean_share: float = 0.0
+    stored: TokenSource | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -187,7 +230,8 @@ class PairStream:
         if rng.random() < self.clean_share or self.masking.asks(caption):
             corruption = torch.zeros_like(corruption)
         text = self.masking(caption, rng)
-        return PairSample(ImageSample(image, corruption, index), text)
+        tokens = None if self.stored is None else self.stored.tokens(index)
+        return PairSample(ImageSample(image, corruption, index, tokens), text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +262,15 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     )
 
 
+def collate_masked_images(samples: Sequence[ImageSample]) -> MaskedImages:
+    """Stack pictures and their masks."""
+    return MaskedImages(
+        images=stack_images([s.image for s in samples]),
+        corruption=torch.stack([s.corruption for s in samples]),
+        tokens=_stored([s.tokens for s in samples]),
+    )
+
+
 def collate_captioned(samples: Sequence[tuple[Tensor, list[int], int]]) -> ImageTextBatch:
     """Stack pictures and pad their captions."""
     images, texts, ids = zip(*samples, strict=True)
@@ -236,10 +289,7 @@ def collate_masked(samples: Mapping[str, Sequence[ImageSample | TextSample | Pai
     pairs = [s for s in samples["pairs"] if isinstance(s, PairSample)]
     pair_texts = [s.text for s in pairs]
     return MaskedBatch(
-        images=MaskedImages(
-            images=stack_images([s.image for s in images]),
-            corruption=torch.stack([s.corruption for s in images]),
-        ),
+        images=collate_masked_images(images),
         texts=MaskedText(
             token_ids=pad_ids([s.token_ids for s in texts]),
             padding=padding_of([s.token_ids for s in texts]),
@@ -252,5 +302,11 @@ def collate_masked(samples: Mapping[str, Sequence[ImageSample | TextSample | Pai
             padding=padding_of([s.token_ids for s in pair_texts]),
             targets=pad_ids([s.targets for s in pair_texts], fill=IGNORE),
             answers=torch.tensor([s.answer for s in pair_texts]),
+            tokens=_stored([s.image.tokens for s in pairs]),
         ),
     )
+
+
+def _stored(tokens: Sequence[Tensor | None]) -> Tensor | None:
+    found = [each for each in tokens if each is not None]
+    return torch.stack(found) if found else None

@@ -1,7 +1,8 @@
 """Tar shards in the webdataset layout with random access.
 
 Consecutive members ``key.extension`` of one key are a sample. A shard set holds 16 bytes of index per sample,
-made by reading the headers of each tar once, and reads a sample with a single access to its file.
+from the index beside each tar (see `shard_index`) or made by reading its headers once, and reads a sample
+with a single access to its file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imglish.data.shard_index import index_path, is_newer, read_index, write_index
 from imglish.errors import DataFormatError
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -30,14 +32,23 @@ class ShardSet:
         paths: The tars, uncompressed.
 
     Raises:
-        DataFormatError: There are none, or one is missing, cut short, no tar, or without samples.
+        DataFormatError: There are none, or one is missing, cut short, no tar, without samples, named twice,
+            or of another content than its index says.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         if not paths:
             raise DataFormatError("no shards given; expected at least one tar: check the path or pattern")
         self.paths = tuple(paths)
-        self._spans = [_index(path) for path in self.paths]
+        named: set[Path] = set()
+        for path in map(Path.resolve, self.paths):
+            if path in named:
+                raise DataFormatError(
+                    f"{path}: the shard is named twice; expected each once, or its samples would come twice "
+                    "as often: leave one out"
+                )
+            named.add(path)
+        self._spans = [_known_spans(path) for path in self.paths]
         self._ends = np.cumsum([len(spans) for spans in self._spans])
 
     def __len__(self) -> int:
@@ -68,7 +79,11 @@ class ShardSet:
         for member in _members(io.BytesIO(data), path):
             key, extension = _split(member.name)
             if key:
-                sample["__key__"] = key
+                if sample.setdefault("__key__", key) != key:
+                    raise DataFormatError(
+                        f"{path}: its index joins the samples {sample['__key__']!r} and {key!r}; it is "
+                        "stale: delete it"
+                    )
                 sample[extension] = data[member.data : member.data + member.size]
         return sample
 
@@ -119,6 +134,13 @@ def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) 
     return count
 
 
+def index_shard(path: Path) -> int:
+    """Go through a tar and write its index beside it; the number of samples. Errors as in `ShardSet`."""
+    spans = _index(path)
+    write_index(path, spans)
+    return len(spans)
+
+
 class _Member(NamedTuple):
     """A file in a tar: where its (first) header, its data and the next header begin."""
 
@@ -127,6 +149,20 @@ class _Member(NamedTuple):
     data: int
     size: int
     end: int
+
+
+def _known_spans(path: Path) -> NDArray[np.int64]:
+    """Begin and end of each sample, from the index where it is newer than the tar."""
+    if not path.is_file() or (stored := read_index(path)) is None:
+        return _index(path)
+    if is_newer(path):  # rewritten, or only copied later: the tar itself tells
+        spans = _index(path)
+        if not np.array_equal(spans, stored):
+            raise DataFormatError(
+                f"{path}: has other samples than its index {index_path(path).name}; the index "
+                "is stale: delete it"
+            )
+    return stored
 
 
 def _index(path: Path) -> NDArray[np.int64]:

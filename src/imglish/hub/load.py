@@ -26,6 +26,7 @@ from imglish.hub.official_file import Config, OfficialFile
 from imglish.hub.run import LoadedRun, load_run, read_labels, read_task
 from imglish.hub.sizes import Hints, hints_of
 from imglish.hub.state_file import read_state
+from imglish.hub.vit_run import VIT_RUNS, vit_hints
 from imglish.hub.weights import Weights, backbone_of, fill, resize
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.vit.config import ViTConfig
@@ -167,7 +168,10 @@ def _completed(hints: Hints, path: Path) -> Hints:
     if hints.pictures is None and named is not None:  # an official file that somebody has downloaded by hand
         hints = hints._replace(pictures=named.pictures)
     if hints.num_heads is None and _is_of_run(path):
-        model = read_task(path.parent / "config.yaml").get("model") or {}
+        task = read_task(path.parent / "config.yaml")
+        if task["kind"] in VIT_RUNS:
+            return vit_hints(task, path.parent / "config.yaml")
+        model = task.get("model") or {}
         size = model.get("image_size")
         hints = hints._replace(num_heads=model.get("num_heads"), image_size=size and tuple(size))
     return hints

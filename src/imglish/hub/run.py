@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from imglish.errors import CheckpointError
+from imglish.hub.vit_run import VIT_RUNS, read_vit_run
+from imglish.hub.weights import fill
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.heads import (
@@ -120,6 +122,8 @@ def load_run(
             f"{folder} holds no finished run (config.yaml, model.safetensors); train it first"
         )
     task = read_task(path)
+    if task["kind"] in VIT_RUNS:
+        return _load_vit_run(folder, task, device, image_size)
     kind = _check_task(task, path)
     labels = _run_labels(folder, kind)
     weights = _read_weights(folder / "model.safetensors")
@@ -144,6 +148,29 @@ def load_run(
         text=_open_text(folder / "text.spm", config),
         labels=labels,
         settings=task,
+    )
+
+
+def _load_vit_run(
+    folder: Path,
+    task: Mapping[str, Any],
+    device: torch.device | str,
+    image_size: tuple[int, int] | None,
+) -> LoadedRun:
+    """Load a run of a plain ViT; arguments and errors as of `load_run`."""
+    weights = read_vit_run(folder, task, image_size)
+    assert isinstance(weights.config, ViTConfig)  # a kind of another model is refused by its names
+    labels: tuple[str, ...] = ()
+    if weights.kind == "image_classification":
+        labels = read_labels(folder / "classes.txt")
+        _num_labels(weights.kind, labels, weights.state, folder)
+    return LoadedRun(
+        kind=weights.kind,
+        model=fill(weights, device),
+        config=weights.config,
+        text=None,
+        labels=labels,
+        settings={"pictures": weights.pictures},
     )
 
 
@@ -178,7 +205,7 @@ def _check_task(task: Mapping[str, Any], path: Path) -> str:
     if kind not in _NEEDED:
         raise CheckpointError(
             f"{path.parent} is a run of {kind}, which answers nothing by itself; give one of "
-            f"{', '.join(_NEEDED)}"
+            f"{', '.join((*_NEEDED, *sorted(VIT_RUNS)))}"
         )
     missing = [name for name in ("model", *_NEEDED[kind]) if task.get(name) is None]
     strange = [

@@ -16,10 +16,12 @@ from imglish.data.loader import SinglePlan, prefetch
 from imglish.errors import ConfigError
 from imglish.evaluation.evaluate import evaluate
 from imglish.models.beit3.layers import is_task_head, layer_of
+from imglish.models.vit.layers import NOT_DECAYED, layer_of as vit_layer_of
 from imglish.models.vqkd.model import Vqkd
 from imglish.recipes.assembly import (
     captioning,
     classification,
+    masked_image_modeling,
     nlvr2,
     pretraining,
     retrieval,
@@ -27,6 +29,7 @@ from imglish.recipes.assembly import (
     vqa,
 )
 from imglish.recipes.assembly.base import Assembly, Shares, Splits
+from imglish.recipes.beit_config import MaskedImageModelingTask
 from imglish.recipes.config import (
     CaptioningTask,
     ClassNamesTask,
@@ -39,10 +42,11 @@ from imglish.recipes.config import (
     SegmentationTask,
     TaskConfig,
     VisualTokenizerTask,
+    ViTClassificationTask,
     VqaTask,
 )
 from imglish.recipes.data_config import WorldStreamData
-from imglish.recipes.initial import find_encoder, initial_text, load_encoder
+from imglish.recipes.initial import find_encoder, find_vit, initial_text, load_initial
 from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.sources import world_corpus
 from imglish.text.tokenizer import TextTokenizer
@@ -54,12 +58,18 @@ from imglish.train.ema import Ema
 from imglish.train.logging import RunLog, SkippedLog
 from imglish.train.loop import LoopConfig, train
 from imglish.train.optimizer import build_optimizer, layer_scale
-from imglish.train.parallelize import parallelize
+from imglish.train.parallelize import gathered, parallelize, whole_weights
 from imglish.train.state import TrainState
 
 log = logging.getLogger(__name__)
 _ALL_SPLITS = Splits()
-_WITHOUT_TEST = (ContrastiveTask, VisualTokenizerTask, MaskedDataModelingTask, SegmentationTask)
+_WITHOUT_TEST = (
+    ContrastiveTask,
+    VisualTokenizerTask,
+    MaskedDataModelingTask,
+    MaskedImageModelingTask,
+    SegmentationTask,
+)
 WORLD_VOCABULARY = 400  # sentencepiece pieces asked for on the World's corpus
 
 
@@ -125,28 +135,40 @@ def _train(
     task, settings = assembly.task.to(ranks.device), config.train
     model = task.model
     if config.init:
-        fresh = load_encoder(model, config.init)
+        fresh = load_initial(model, config.init)
         log.info("weights from %s; starting anew: %s", config.init, ", ".join(fresh) or "nothing")
-    exceptions = _not_decayed(model)
+    exceptions, rates = _not_decayed(model), _rates(model, config.optimizer)
+    checkpoints = Checkpoints(
+        folder.checkpoints_path, settings.keep_checkpoints, background=settings.save_in_background
+    )
+    # Trained to its end and its checkpoints thrown away: all that is left to do is to score it.
+    trained = folder.weights_path.is_file() and not checkpoints.complete()
+    if trained:
+        load_strictly(model, folder.weights(), where=str(folder.weights_path))
+    task.model = parallelize(
+        model,
+        settings.strategy,
+        ranks,
+        activation_checkpointing=settings.activation_checkpointing,
+        compiled=settings.compile,
+    )
     state = TrainState(
         model=model,
-        optimizer=build_optimizer(
-            model, config.optimizer, exceptions=exceptions, scale=_rates(model, config.optimizer)
-        ),
+        optimizer=build_optimizer(model, config.optimizer, exceptions=exceptions, scale=rates),
         ema=Ema(model, settings.ema_decay) if settings.ema_decay else None,
     )
     # Dropout and the like must differ between ranks, initial weights must not.
     torch.manual_seed(settings.seed + 1000 * ranks.rank)
-    checkpoints = Checkpoints(folder.checkpoints_path, settings.keep_checkpoints)
-    if not checkpoints.load_latest(state, ranks) and folder.weights_path.is_file():
-        # Trained to its end and its checkpoints thrown away: all that is left to do is to score it.
-        load_strictly(model, folder.weights(), where=str(folder.weights_path))
+    if trained:
         state.ema, state.step = None, settings.num_steps
-    task.model = parallelize(model, settings.strategy, ranks)
+    else:
+        checkpoints.load_latest(state, ranks)
+    wrapped = task.model
 
     def score() -> dict[str, float]:
-        scores = evaluate(task, assembly.evaluation(shares), ranks.device)
-        return scores | (assembly.finish() if assembly.finish is not None else {})
+        with gathered(wrapped):
+            scores = evaluate(task, assembly.evaluation(shares), ranks.device)
+            return scores | (assembly.finish() if assembly.finish is not None else {})
 
     micro_steps = settings.grad_accumulation
     assert assembly.plan is not None
@@ -187,8 +209,10 @@ def _train(
     if state.ema is not None:
         model.load_state_dict(state.ema.weights)
     copy_buffers_of_main(model, ranks)
+    weights = whole_weights(wrapped)
     if ranks.is_main:  # first, so that a fault in scoring costs nothing
-        folder.save_weights(model)
+        folder.save_weights(weights)
+    del weights
     scores = score()
     if ranks.is_main:
         folder.save_scores(scores)
@@ -217,6 +241,8 @@ def assemble(
         case MaskedDataModelingTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
             return pretraining.assemble_masked_data_modeling(config, task, text, shares)
+        case MaskedImageModelingTask():
+            return masked_image_modeling.assemble_masked_image_modeling(config, task, shares)
         case VqaTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
             return vqa.assemble_vqa(config, task, text, folder, shares, splits)
@@ -229,7 +255,7 @@ def assemble(
         case Nlvr2Task():
             text = text_tokenizer(config, folder, task.model.vocab_size)
             return nlvr2.assemble_nlvr2(config, task, text, shares, splits)
-        case ImageClassificationTask():
+        case ImageClassificationTask() | ViTClassificationTask():
             return classification.assemble_classification(config, task, folder, shares, splits)
         case ClassNamesTask():
             text = text_tokenizer(config, folder, task.model.vocab_size)
@@ -240,7 +266,14 @@ def assemble(
 
 def _check_lengths(task: TaskConfig) -> None:
     """Refuse texts longer than the table of positions, before one comes along in the midst of training."""
-    if isinstance(task, (VisualTokenizerTask, ImageClassificationTask, SegmentationTask)):
+    wordless = (
+        VisualTokenizerTask,
+        MaskedImageModelingTask,
+        ImageClassificationTask,
+        ViTClassificationTask,
+        SegmentationTask,
+    )
+    if isinstance(task, wordless):
         return
     if task.max_text_tokens > task.model.max_text_tokens:
         raise ConfigError(
@@ -301,7 +334,7 @@ def _rates(model: torch.nn.Module, optimizer: OptimizerConfig) -> Callable[[str]
     """Learning-rate factor of a parameter by its name: of its layer, or of a new classification head.
 
     Raises:
-        ConfigError: Layers are to decay in a model that is not built on BEiT-3.
+        ConfigError: Layers are to decay in a visual tokenizer.
     """
     if isinstance(model, Vqkd):
         if optimizer.layer_decay < 1:
@@ -310,12 +343,15 @@ def _rates(model: torch.nn.Module, optimizer: OptimizerConfig) -> Callable[[str]
                 "set it to 1"
             )
         return lambda name: 1.0
-    prefix, encoder = find_encoder(model)
-    depth = encoder.config.depth
+    if (found := find_vit(model)) is not None:
+        prefix, depth, number = found[0], found[1].depth, vit_layer_of
+    else:
+        prefix, encoder = find_encoder(model)
+        depth, number = encoder.config.depth, layer_of
 
     def rate(name: str) -> float:
         inside = name.startswith(prefix)
-        layer = layer_of(name.removeprefix(prefix), depth) if inside else depth + 1
+        layer = number(name.removeprefix(prefix), depth) if inside else depth + 1
         head = optimizer.head_lr_scale if is_task_head(name) else 1.0
         return head * layer_scale(layer, depth, optimizer.layer_decay)
 
@@ -326,5 +362,7 @@ def _not_decayed(model: torch.nn.Module) -> set[str]:
     """What the models say is not decayed, by the names of the whole model."""
     if isinstance(model, Vqkd):
         return {f"{part}.{name}" for part in ("encoder", "decoder") for name in ("class_token", "positions")}
+    if (found := find_vit(model)) is not None:
+        return {found[0] + name for name in NOT_DECAYED}
     prefix, encoder = find_encoder(model)
     return {prefix + name for name in encoder.no_weight_decay()} | {"logit_scale"}

@@ -8,7 +8,9 @@ from typing import Literal
 from imglish.data.transforms.image import ImageTransform
 from imglish.data.transforms.randaugment import RandAugment
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.vit.config import ViTConfig
 from imglish.models.vqkd.config import VqkdConfig
+from imglish.recipes.beit_config import MaskedImageModelingTask
 from imglish.recipes.data_config import DataConfig, WorldStreamData, at_least, shares
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
@@ -40,18 +42,24 @@ class VisualTokenizerTask:
 
     Args:
         tokenizer: Its sizes.
-        teacher: ``run:FOLDER`` of a contrastive run, or ``timm:NAME``.
+        teacher: ``run:FOLDER`` of a contrastive run, ``world``, or ``timm:NAME``.
         beta: Weight of the commitment term.
+        crop_scale: Smallest share of the area that a random crop of a training picture keeps; 1 never crops.
+        flip: Chance that a training picture is flipped.
+        batch_size: Over all ranks.
     """
 
     kind: Literal["visual_tokenizer"] = "visual_tokenizer"
     tokenizer: VqkdConfig = VqkdConfig()
     teacher: str = "timm:vit_base_patch16_clip_quickgelu_224.openai"
     beta: float = 1.0
+    crop_scale: float = 1.0
+    flip: float = 0.0
     batch_size: int = 128
 
     def __post_init__(self) -> None:
         at_least(self, beta=0, batch_size=1)
+        shares(self, "crop_scale", "flip")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +68,9 @@ class MaskedDataModelingTask:
 
     Args:
         model: The Multiway Transformer.
-        visual_tokenizer: Folder of a visual tokenizer run.
+        visual_tokenizer: Folder of a visual tokenizer run, ``world``, or an official tokenizer by name.
+        stored_tokens: Folder of visual tokens that ``imglish tokenize`` wrote with that tokenizer; empty has
+            it run on the fly. Stored tokens are those of whole pictures: no crop, no flip.
         num_images: Pictures of a batch.
         num_texts: Texts of a batch.
         num_pairs: Image-text pairs of a batch.
@@ -72,12 +82,15 @@ class MaskedDataModelingTask:
             the answer of a single question at the class token; the paper has no such texts.
         clean_share: Share of pairs whose picture is left whole; 0 in the paper.
         max_text_tokens: Texts are cut to this length.
+        pack_texts: True joins the texts of the stream of texts, with ``</s>`` between, up to that length.
         crop_scale: Smallest share of the area that a random crop of an unpaired picture keeps.
+        flip: Chance that an unpaired picture is flipped.
     """
 
     kind: Literal["masked_data_modeling"] = "masked_data_modeling"
     model: Beit3Config = Beit3Config()
     visual_tokenizer: str = ""
+    stored_tokens: str = ""
     num_images: int = 2048
     num_texts: int = 2048
     num_pairs: int = 2048
@@ -88,11 +101,13 @@ class MaskedDataModelingTask:
     hide_answers: bool = False
     clean_share: float = 0.0
     max_text_tokens: int = 48
+    pack_texts: bool = False
     crop_scale: float = 1.0
+    flip: float = 0.5
 
     def __post_init__(self) -> None:
         at_least(self, num_images=1, num_texts=1, num_pairs=1, min_block=1, max_text_tokens=3)
-        shares(self, "image_share", "text_share", "pair_text_share", "clean_share", "crop_scale")
+        shares(self, "image_share", "text_share", "pair_text_share", "clean_share", "crop_scale", "flip")
 
     @property
     def batch_size(self) -> int:
@@ -265,6 +280,38 @@ class ImageClassificationTask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ViTClassificationTask:
+    """Picture classification with a plain ViT, as BEiT is fine-tuned: mean of the patches, norm, linear head.
+
+    Args:
+        model: The ViT.
+        pictures: As of `ImageClassificationTask`, and so are all that follow.
+        augment: Of the training pictures where ``pictures`` is ``model``.
+        mix: True mixes pictures by MixUp and CutMix.
+        mixup: Parameter of MixUp's beta distribution.
+        cutmix: The same for CutMix.
+        smoothing: Label smoothing.
+        batch_size: Over all ranks.
+    """
+
+    kind: Literal["vit_classification"] = "vit_classification"
+    model: ViTConfig = ViTConfig(absolute_positions=False, relative_positions="per_block", layer_scale=0.1)
+    pictures: Literal["model", "imagenet"] = "imagenet"
+    augment: Augment = Augment()
+    mix: bool = True
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    smoothing: float = 0.1
+    batch_size: int = 1024
+
+    def __post_init__(self) -> None:
+        at_least(self, batch_size=1)
+        shares(self, "smoothing")
+        if self.mixup <= 0 or self.cutmix <= 0:
+            raise ValueError(f"mixup {self.mixup} and cutmix {self.cutmix} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClassNamesTask:
     """Picture classification as the paper does it: the dual encoder finds the name of the class.
 
@@ -327,11 +374,13 @@ TaskConfig = (
     ContrastiveTask
     | VisualTokenizerTask
     | MaskedDataModelingTask
+    | MaskedImageModelingTask
     | VqaTask
     | RetrievalTask
     | CaptioningTask
     | Nlvr2Task
     | ImageClassificationTask
+    | ViTClassificationTask
     | ClassNamesTask
     | SegmentationTask
 )

@@ -200,6 +200,50 @@ class ClassFolderData:
         at_least(self, held_out=0, num_validation=0)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardsData:
+    """Tar shards for pretraining, each stream from one data set or several (docs/data.md).
+
+    A data set is a tar, a folder of tars or a pattern such as ``data/cc3m/pairs-*.tar``; or the same at an
+    address that fsspec reads, such as ``s3://bucket/pairs-*.tar``.
+
+    Args:
+        images: Data sets of pictures alone; their texts, if any, are not read.
+        texts: Data sets of documents.
+        pairs: Data sets of pictures with texts.
+        image_weights: How often each data set of pictures comes up, whole numbers; empty means all alike.
+        text_weights: The same of the documents.
+        pair_weights: The same of the pairs.
+        validation_images: Data sets of pictures that are scored.
+        validation_texts: Data sets of documents that are scored.
+        validation_pairs: Data sets of pairs that are scored.
+        cache: Folder that remote shards are copied to.
+        num_validation: Samples that are scored; 0 scores all.
+    """
+
+    kind: Literal["shards"] = "shards"
+    images: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
+    image_weights: tuple[int, ...] = ()
+    text_weights: tuple[int, ...] = ()
+    pair_weights: tuple[int, ...] = ()
+    validation_images: tuple[str, ...] = ()
+    validation_texts: tuple[str, ...] = ()
+    validation_pairs: tuple[str, ...] = ()
+    cache: Path = Path("data/shard-cache")
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
+        for stream in ("image", "text", "pair"):
+            weights, found = getattr(self, f"{stream}_weights"), getattr(self, f"{stream}s")
+            if weights and len(weights) != len(found):
+                raise ValueError(f"{stream}_weights has {len(weights)} numbers for {len(found)} data sets")
+            if any(weight < 1 for weight in weights):
+                raise ValueError(f"{stream}_weights must be whole numbers from 1 on; got {min(weights)}")
+
+
 DataConfig = (
     WorldStreamData
     | FolderData
@@ -209,4 +253,5 @@ DataConfig = (
     | NocapsData
     | Nlvr2Data
     | ClassFolderData
+    | ShardsData
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from imglish.config.core import from_yaml, to_yaml
 from imglish.errors import CheckpointError, ConfigError
@@ -117,10 +117,10 @@ class RunFolder:
             )
         return {name: _float(tensor) for name, tensor in load_weights(self.weights_path).items()}
 
-    def save_weights(self, model: nn.Module) -> None:
+    def save_weights(self, weights: dict[str, Tensor]) -> None:
         """Write the final weights; the file appears whole or not at all."""
         partial = self.weights_path.with_suffix(".partial")
-        save_weights(model.state_dict(), partial)
+        save_weights(weights, partial)
         partial.replace(self.weights_path)
 
     def scores(self) -> dict[str, float] | None:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from imglish.recipes import coco_captioning, demo_tasks, imagenet, nlvr2, retrieval, vqav2, world
+from imglish.recipes import (
+    beit,
+    coco_captioning,
+    demo_tasks,
+    imagenet,
+    nlvr2,
+    retrieval,
+    visual_tokenizers,
+    vqav2,
+    world,
+)
 from imglish.recipes.config import RunConfig
 
 _ALL: tuple[Callable[[], RunConfig], ...] = (
@@ -44,5 +54,16 @@ _ALL: tuple[Callable[[], RunConfig], ...] = (
     imagenet.imagenet_large,
     imagenet.imagenet21k_giant,
     imagenet.imagenet_giant,
+    visual_tokenizers.vqkd_base_clip,
+    visual_tokenizers.vqkd_base_clip_decoder1,
+    visual_tokenizers.vqkd_base_dino,
+    visual_tokenizers.vqkd_base_dino_decoder1,
+    visual_tokenizers.vqkd_demo,
+    beit.beit_base,
+    beit.beit_large,
+    beit.beit2_base,
+    beit.beit2_large,
+    beit.beit2_demo,
+    beit.beit2_classification_demo,
 )
 RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in _ALL}

@@ -16,11 +16,13 @@ from imglish.hub.load import list_models, read_weights
 from imglish.hub.manifest import find
 from imglish.recipes.assemble import assemble
 from imglish.recipes.assembly.base import Assembly, Scored, Shares, Splits
+from imglish.recipes.beit_config import MaskedImageModelingTask
 from imglish.recipes.config import (
     ImageClassificationTask,
     RunConfig,
     SegmentationTask,
     VisualTokenizerTask,
+    ViTClassificationTask,
     VqaTask,
 )
 from imglish.recipes.initial import initial_text
@@ -28,7 +30,13 @@ from imglish.recipes.run_folder import RunFolder
 from imglish.train.checkpoint import load_strictly
 from imglish.train.distributed import Ranks, join_ranks
 
-WORDLESS = (VisualTokenizerTask, ImageClassificationTask, SegmentationTask)
+WORDLESS = (
+    VisualTokenizerTask,
+    MaskedImageModelingTask,
+    ImageClassificationTask,
+    ViTClassificationTask,
+    SegmentationTask,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
 from imglish.data.formats.karpathy import KarpathyRecord
+from imglish.data.formats.table import picture_lines
+from imglish.data.mixture import MixedPictures, MixedTexts, Proportions
 from imglish.data.pictures import decode_picture, read_picture
 from imglish.data.pretraining import PictureSource, TextSource
+from imglish.data.remote import find_shards
 from imglish.data.shards import ShardSet
 from imglish.data.world.questions import questions
 from imglish.data.world.scene import WorldConfig
 from imglish.data.world.stream import SceneStream, WorldTexts
 from imglish.errors import ConfigError, DataFormatError
-from imglish.recipes.data_config import DataConfig, FolderData, WorldStreamData
-from imglish.recipes.records import captioned
+from imglish.recipes.data_config import (
+    ClassFolderData,
+    DataConfig,
+    FolderData,
+    ShardsData,
+    TableData,
+    WorldStreamData,
+)
+from imglish.recipes.records import captioned, labelled
 
 _CORPUS_SCENES = 3000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardPictures:
-    """Pictures with their texts (one a line of ``txt``) in shards."""
+    """Pictures with their texts (one a line of ``txt``) in shards; without, where pictures alone are read."""
 
     shards: ShardSet
+    with_texts: bool = True
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -41,7 +53,8 @@ class ShardPictures:
         for extension in ("png", "jpg", "jpeg", "webp"):
             data = record.get(extension)
             if isinstance(data, bytes):
-                return decode_picture(data, f"{name}.{extension}"), _lines(record, name)
+                texts = _lines(record, name) if self.with_texts else ()
+                return decode_picture(data, f"{name}.{extension}"), texts
         raise DataFormatError(
             f"{name}: the sample has no picture; expected a member png, jpg, jpeg or webp: write it anew, or "
             "leave it out"
@@ -82,6 +95,54 @@ class CaptionedPictures:
         return read_picture(record.path), tuple(sentence.text for sentence in record.sentences)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureFiles:
+    """Pictures alone, one file each."""
+
+    paths: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def sample(self, index: int) -> tuple[Tensor, tuple[str, ...]]:
+        """Picture uint8 (3, H, W), and no texts."""
+        return read_picture(self.paths[index]), ()
+
+
+def pictures_alone(data: DataConfig, split: str) -> PictureSource:
+    """Pictures of a split, "train" or "validation", whatever is said of them.
+
+    Of shards those called ``images``; where there are none, those of ``pairs``. Of class folders all classes,
+    of tables every picture that they name once, else the captioned pictures.
+
+    Raises:
+        ConfigError: The data has no pictures of its own kind here.
+        DataFormatError: A file is missing or damaged.
+    """
+    match data:
+        case FolderData():
+            kind = "images" if any((data.root / "shards").glob(f"images-{split}-*.tar")) else "pairs"
+            return ShardPictures(shards=_shards(data, kind, split), with_texts=False)
+        case ClassFolderData():
+            return PictureFiles(paths=tuple(record.path for record in labelled(data, split).records))
+        case TableData():
+            table = data.train if split == "train" else data.validation
+            return PictureFiles(paths=tuple(picture_lines(table)))
+        case ShardsData():
+            own = data.images if split == "train" else data.validation_images
+            return _mixed_pictures(data, "images" if own else "pairs", split, with_texts=False)
+        case _:
+            return pictures(data, split)
+
+
+def unpaired_pictures(data: DataConfig, split: str) -> PictureSource:
+    """Pictures of the stream of images; errors as in `pictures`.
+
+    Of `ShardsData` those of its own, elsewhere the captioned ones, whose texts that stream does not read.
+    """
+    return pictures_alone(data, split) if isinstance(data, ShardsData) else pictures(data, split)
+
+
 def pictures(data: DataConfig, split: str) -> PictureSource:
     """Pictures with texts of a split, "train" or "validation".
 
@@ -103,6 +164,8 @@ def pictures(data: DataConfig, split: str) -> PictureSource:
         )
     if isinstance(data, FolderData):
         return ShardPictures(shards=_shards(data, "pairs", split))
+    if isinstance(data, ShardsData):
+        return _mixed_pictures(data, "pairs", split)
     return CaptionedPictures(records=captioned(data, split))
 
 
@@ -113,7 +176,13 @@ def texts(data: DataConfig, split: str) -> TextSource:
         return WorldTexts(world=data.world, split=split, length=length)
     if isinstance(data, FolderData):
         return ShardTexts(shards=_shards(data, "texts", split))
-    raise ConfigError(f"data.kind {data.kind} has no texts; expected world_stream or folder")
+    if isinstance(data, ShardsData):
+        sets, weights = _data_sets(data, "texts", split)
+        documents = [ShardTexts(shards=each) for each in sets]
+        if len(documents) == 1:
+            return documents[0]
+        return MixedTexts(sources=documents, proportions=Proportions([*map(len, documents)], weights))
+    raise ConfigError(f"data.kind {data.kind} has no texts; expected world_stream, folder or shards")
 
 
 def world_corpus(world: WorldConfig) -> Iterator[str]:
@@ -138,6 +207,39 @@ def _sentences(world: WorldConfig) -> Iterator[str]:
         yield from scenes.sample(index)[1][:6]
         for question in questions(scene):
             yield f"{question.text} {question.answer}"
+
+
+def _mixed_pictures(data: ShardsData, stream: str, split: str, with_texts: bool = True) -> PictureSource:
+    """Pictures of one data set, or of several by weight."""
+    sets, weights = _data_sets(data, stream, split)
+    found = [ShardPictures(shards=each, with_texts=with_texts) for each in sets]
+    if len(found) == 1:
+        return found[0]
+    return MixedPictures(sources=found, proportions=Proportions([*map(len, found)], weights))
+
+
+def _data_sets(data: ShardsData, stream: str, split: str) -> tuple[list[ShardSet], list[int]]:
+    """The data sets of a stream, "images", "texts" or "pairs", and their weights."""
+    name = stream if split == "train" else f"validation_{stream}"
+    patterns: tuple[str, ...] = getattr(data, name)
+    if not patterns:
+        raise ConfigError(f"data.{name} names no shards; give a tar, a folder or a pattern")
+    given: tuple[int, ...] = getattr(data, f"{stream.removesuffix('s')}_weights")
+    weights = list(given) if given and split == "train" else [1] * len(patterns)
+    return [ShardSet(_named_once(find_shards(pattern, data.cache), pattern)) for pattern in patterns], weights
+
+
+def _named_once(paths: list[Path], pattern: str) -> list[Path]:
+    """The tars of one data set; an error where two have one name, by which stored tokens are found."""
+    names: dict[str, Path] = {}
+    for path in paths:
+        if path.name in names:
+            raise DataFormatError(
+                f"{pattern}: {names[path.name]} and {path} have one name; expected a name of its own for "
+                "each tar of a data set: rename one, or give the folders as data sets of their own"
+            )
+        names[path.name] = path
+    return paths
 
 
 def _shards(data: FolderData, kind: str, split: str) -> ShardSet:

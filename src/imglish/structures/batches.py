@@ -41,10 +41,14 @@ class ImageBatch(Batch):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskedImages(Batch):
-    """Pictures with hidden patches: images (B, 3, H, W), corruption bool (B, N), True where hidden."""
+    """Pictures with hidden patches: images (B, 3, H, W), corruption bool (B, N), True where hidden.
+
+    tokens int64 (B, N) are the visual tokens, where they were stored; None has them found on the fly.
+    """
 
     images: Tensor
     corruption: Tensor
+    tokens: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +78,7 @@ class MaskedPairs(Batch):
     padding: Tensor
     targets: Tensor
     answers: Tensor | None = None
+    tokens: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

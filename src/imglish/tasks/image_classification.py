@@ -1,4 +1,4 @@
-"""Picture classification with the vision side of BEiT-3 (section 3.2)."""
+"""Picture classification with the vision side of BEiT-3 (section 3.2), or with a plain ViT such as BEiT's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from imglish.losses.classification import class_loss, soft_class_loss
 from imglish.metrics.accuracy import ClassAccuracy
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification
+from imglish.models.vit.model import ViTForClassification
 from imglish.structures.batches import ClassificationBatch
 from imglish.tasks.base import StepOutput, Task
 
@@ -27,7 +28,11 @@ class ImageClassificationTask(Task):
     metrics: ClassAccuracy
 
     def __init__(
-        self, model: Beit3ForImageClassification, metrics: ClassAccuracy, *, smoothing: float = 0.0
+        self,
+        model: Beit3ForImageClassification | ViTForClassification,
+        metrics: ClassAccuracy,
+        *,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0.0 <= smoothing < 1.0:

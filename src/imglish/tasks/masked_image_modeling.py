@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imglish.data.transforms.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from imglish.errors import ConfigError
 from imglish.metrics.token_accuracy import TokenAccuracy
 from imglish.models.vit.pretraining import MaskedImageLogits, ViTForMaskedImageModeling
@@ -23,8 +26,9 @@ class MaskedImageModelingTask(Task):
     Args:
         model: A ViT with its prediction heads.
         visual_tokenizer: Frozen; turns whole pictures into the visual tokens to predict. It is kept out of
-            the checkpoint, as it never changes. Both see the same picture in [-1, 1]; the official BEiT v2
-            gives its ViT the same one with ImageNet's mean and deviation.
+            the checkpoint, as it never changes. It sees pictures in [-1, 1].
+        pictures: What the model sees: the same (``model``), or the same with ImageNet's mean and deviation
+            (``imagenet``), as the official BEiT v2 does.
 
     Raises:
         ConfigError: The tokenizer has other tokens, or another grid of them, than the model predicts.
@@ -32,29 +36,41 @@ class MaskedImageModelingTask(Task):
 
     metrics: TokenAccuracy
 
-    def __init__(self, model: ViTForMaskedImageModeling, visual_tokenizer: Vqkd) -> None:
+    def __init__(
+        self,
+        model: ViTForMaskedImageModeling,
+        visual_tokenizer: Vqkd,
+        *,
+        pictures: Literal["model", "imagenet"] = "model",
+    ) -> None:
         super().__init__()
         _check_fit(model, visual_tokenizer)
-        self.model = model
+        self.model, self.pictures = model, pictures
         # A module in a tuple is no part of the task: never trained, never saved.
         self._tokenizer = (visual_tokenizer.eval().requires_grad_(False),)
-        self.metrics = TokenAccuracy(STREAMS if model.aggregation is not None else STREAMS[:1])
+        self._names = STREAMS if model.aggregation is not None else STREAMS[:1]
+        self.metrics = TokenAccuracy(self._names)
+
+    def counts(self, batch: MaskedImages) -> dict[str, int]:
+        """Hidden patches, which each way's loss is a mean over: BEiT's masks differ in how many they hide."""
+        return dict.fromkeys(self._names, int(batch.corruption.sum()))
 
     def training_step(self, batch: MaskedImages) -> StepOutput:
         """Cross entropy at the hidden patches, summed over both ways where there are two."""
         target = self.targets(batch)
-        predictions = _streams(self.model(batch.images, batch.corruption))
-        losses = {name: _cross_entropy(logits, target) for name, logits in predictions.items()}
+        predictions = self._predictions(batch)
+        sums = {name: _summed_cross_entropy(logits, target) for name, logits in predictions.items()}
+        losses = {name: total / max(1, len(target)) for name, total in sums.items()}
         logs = {f"loss_{name}": loss.detach() for name, loss in losses.items()}
         for name, logits in predictions.items():
             logs[f"accuracy_{name}"] = _accuracy(logits.detach(), target)
-        return StepOutput(torch.stack(list(losses.values())).sum(), logs)
+        return StepOutput(torch.stack(list(losses.values())).sum(), logs, sums)
 
     @torch.no_grad()
     def evaluation_step(self, batch: MaskedImages) -> None:
         """Count right predictions at hidden patches, of each way."""
         target = self.targets(batch)
-        for name, logits in _streams(self.model(batch.images, batch.corruption)).items():
+        for name, logits in self._predictions(batch).items():
             self.metrics.update(name, logits.argmax(dim=1), target)
 
     @torch.no_grad()
@@ -62,6 +78,12 @@ class MaskedImageModelingTask(Task):
         """Visual tokens of the hidden patches, int64 (M,), picture by picture and row by row."""
         tokenizer = self._tokenizer[0].to(batch.images.device)
         return tokenizer.encode(batch.images)[batch.corruption]
+
+    def _predictions(self, batch: MaskedImages) -> dict[str, Tensor]:
+        """Logits (M, V) by stream."""
+        images = batch.images if self.pictures == "model" else _in_imagenet_range(batch.images)
+        logits: MaskedImageLogits = self.model(images, batch.corruption)
+        return {name: each for name, each in zip(STREAMS, logits, strict=True) if each is not None}
 
 
 def _check_fit(model: ViTForMaskedImageModeling, tokenizer: Vqkd) -> None:
@@ -79,15 +101,19 @@ def _check_fit(model: ViTForMaskedImageModeling, tokenizer: Vqkd) -> None:
         )
 
 
-def _streams(logits: MaskedImageLogits) -> dict[str, Tensor]:
-    """Logits (M, V) by stream, of those that the model has."""
-    return {name: each for name, each in zip(STREAMS, logits, strict=True) if each is not None}
+def _in_imagenet_range(images: Tensor) -> Tensor:
+    """Map pictures (B, 3, H, W) in [-1, 1] to ImageNet's mean and deviation."""
+    mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
+    std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
+    return ((images + 1) / 2 - mean) / std
 
 
-def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def _summed_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     if len(target) == 0:  # nothing may be hidden; keep the head in the graph for data parallelism
         return logits.sum() * 0.0
-    return F.cross_entropy(logits.float(), target)
+    # Float64 stays as it is; bf16 is too coarse for a sum.
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(exact, target, reduction="sum")
 
 
 def _accuracy(logits: Tensor, target: Tensor) -> Tensor:

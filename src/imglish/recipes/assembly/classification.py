@@ -16,6 +16,7 @@ from imglish.errors import ConfigError
 from imglish.metrics.accuracy import ClassAccuracy
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification
 from imglish.models.beit3.heads import Beit3ForRetrieval
+from imglish.models.vit.model import ViTForClassification
 from imglish.recipes.assembly.base import (
     Assembly,
     Shares,
@@ -28,6 +29,7 @@ from imglish.recipes.config import (
     ClassNamesTask as ClassNamesSettings,
     ImageClassificationTask as ClassificationSettings,
     RunConfig,
+    ViTClassificationTask,
 )
 from imglish.recipes.records import classes_of, labelled, names_of
 from imglish.recipes.run_folder import RunFolder
@@ -38,7 +40,11 @@ from imglish.text.tokenizer import TextTokenizer
 
 
 def assemble_classification(
-    config: RunConfig, settings: ClassificationSettings, folder: RunFolder, shares: Shares, splits: Splits
+    config: RunConfig,
+    settings: ClassificationSettings | ViTClassificationTask,
+    folder: RunFolder,
+    shares: Shares,
+    splits: Splits,
 ) -> Assembly[ClassificationBatch]:
     """Labelled pictures.
 
@@ -61,7 +67,7 @@ def assemble_classification(
         plan = training_plan(train, CollateClasses(mixing=mixing if settings.mix else None), config, shares)
     return Assembly(
         task=ImageClassificationTask(
-            Beit3ForImageClassification(replace(settings.model, output_norm=False), num_classes=len(classes)),
+            _classifier(settings, len(classes)),
             ClassAccuracy(),
             smoothing=settings.smoothing,
         ),
@@ -107,6 +113,14 @@ def assemble_class_names(
     )
 
 
+def _classifier(
+    settings: ClassificationSettings | ViTClassificationTask, num_classes: int
+) -> Beit3ForImageClassification | ViTForClassification:
+    if isinstance(settings, ViTClassificationTask):
+        return ViTForClassification(settings.model, num_classes)
+    return Beit3ForImageClassification(replace(settings.model, output_norm=False), num_classes=num_classes)
+
+
 def _write_names(folder: RunFolder, names: tuple[str, ...]) -> None:
     """Say in the run's folder what its classes are called."""
     folder.classes_path.write_text("\n".join(names) + "\n", encoding="utf-8")
@@ -119,7 +133,9 @@ def _scored(
     return ClassDataset(records=first(records, config.data.num_validation), transform=transform)
 
 
-def picture_transforms(settings: ClassificationSettings) -> tuple[PictureTransform, PictureTransform]:
+def picture_transforms(
+    settings: ClassificationSettings | ViTClassificationTask,
+) -> tuple[PictureTransform, PictureTransform]:
     """How pictures are prepared for training and for scoring.
 
     Raises:

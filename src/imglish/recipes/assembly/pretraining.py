@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +23,18 @@ from imglish.data.pretraining import (
     collate_images,
     collate_masked,
 )
+from imglish.data.stored_tokens import ShardTokens, StoredTokens, TokenDescription, is_stored
 from imglish.data.transforms.image import ImageTransform
 from imglish.errors import ConfigError
+from imglish.hub.load import read_weights
+from imglish.hub.manifest import find
+from imglish.hub.weights import fill
 from imglish.metrics.retrieval import RetrievalRecall
 from imglish.models.beit3.heads import Beit3ForMaskedDataModeling, Beit3ForRetrieval
+from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.model import Vqkd
 from imglish.models.vqkd.teachers import FeatureTeacher, TimmTeacher
+from imglish.models.vqkd.weights import fingerprint
 from imglish.ops.block_masking import BlockMasking
 from imglish.recipes import sources
 from imglish.recipes.assembly.base import Assembly, Shares, check_chunks
@@ -37,13 +44,16 @@ from imglish.recipes.config import (
     RunConfig,
     VisualTokenizerTask,
 )
-from imglish.recipes.run_folder import RunFolder, find_run
+from imglish.recipes.initial import load_encoder
+from imglish.recipes.run_folder import EMBEDDED, RunFolder, find_run
 from imglish.structures.batches import ImageBatch, ImageTextBatch, MaskedBatch
 from imglish.tasks.masked_data_modeling import MaskedDataModelingTask as MaskedTask
 from imglish.tasks.retrieval import RetrievalTask
 from imglish.tasks.visual_tokenizer import VisualTokenizerTask as TokenizerTask
 from imglish.text.tokenizer import TextTokenizer
 from imglish.train.checkpoint import load_strictly
+
+log = logging.getLogger(__name__)
 
 
 def assemble_contrastive(
@@ -87,8 +97,11 @@ def assemble_visual_tokenizer(
     whole = BlockMasking(grid_size=encoder.grid_size, num_masked=0)
 
     def dataset(split: str) -> ImageStream:
-        source = sources.pictures(config.data, split)
-        return ImageStream(source=source, transform=ImageTransform(size=encoder.image_size), draw_mask=whole)
+        source = sources.pictures_alone(config.data, split)
+        transform = ImageTransform(size=encoder.image_size)
+        if split == "train":
+            transform = replace(transform, crop_scale=settings.crop_scale, flip=settings.flip)
+        return ImageStream(source=source, transform=transform, draw_mask=whole)
 
     source = Source(
         dataset=dataset("train"), per_rank=shares.per_rank(settings.batch_size), seed=config.train.seed
@@ -115,12 +128,14 @@ def assemble_masked_data_modeling(
     """Three streams with fixed quotas."""
     tokenizer = load_visual_tokenizer(settings.visual_tokenizer)
     if tokenizer.config.encoder.grid_size != settings.model.grid_size:
-        raise ConfigError(
-            f"the visual tokenizer {settings.visual_tokenizer} has a grid of "
-            f"{tokenizer.config.encoder.grid_size} tokens, the model one of "
-            f"{settings.model.grid_size} patches; they must agree"
+        log.info(
+            "the visual tokenizer %s has a grid of %s tokens, the model one of %s patches: pictures are "
+            "resized for the tokenizer",
+            settings.visual_tokenizer,
+            tokenizer.config.encoder.grid_size,
+            settings.model.grid_size,
         )
-    streams = _Streams(config, settings, text)
+    streams = _Streams(config, settings, text, stored_tokens(settings, tokenizer))
     quotas = {"images": settings.num_images, "texts": settings.num_texts, "pairs": settings.num_pairs}
     train = {
         name: Source(
@@ -151,7 +166,14 @@ def assemble_masked_data_modeling(
 class _Streams:
     """The data sets of the three streams."""
 
-    def __init__(self, config: RunConfig, settings: MaskedDataModelingTask, text: TextTokenizer) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        settings: MaskedDataModelingTask,
+        text: TextTokenizer,
+        stored: StoredTokens | None,
+    ) -> None:
+        self._stored = stored
         self._data, self._settings, self._text = config.data, settings, text
         rows, columns = settings.model.grid_size
         self._mask = BlockMasking(
@@ -165,21 +187,80 @@ class _Streams:
         settings, size = self._settings, self._settings.model.image_size
         if name == "texts":
             texts: TextSource = sources.texts(self._data, split)
-            return TextStream(source=texts, masking=self._masking(settings.text_share))
-        pictures: PictureSource = sources.pictures(self._data, split)
+            return TextStream(
+                source=texts, masking=self._masking(settings.text_share), packed=settings.pack_texts
+            )
+        pictures: PictureSource
         if name == "images":
-            crop = ImageTransform(size=size, crop_scale=settings.crop_scale, flip=0.5)
-            return ImageStream(source=pictures, transform=crop, draw_mask=self._mask)
+            pictures = sources.unpaired_pictures(self._data, split)
+            crop = ImageTransform(size=size, crop_scale=settings.crop_scale, flip=settings.flip)
+            return ImageStream(
+                source=pictures, transform=crop, draw_mask=self._mask, stored=self._tokens(pictures, split)
+            )
+        pictures = sources.pictures(self._data, split)
         return PairStream(
             source=pictures,
             transform=ImageTransform(size=size),
             draw_mask=self._mask,
             masking=replace(self._masking(settings.pair_text_share), answers=settings.hide_answers),
             clean_share=settings.clean_share,
+            stored=self._tokens(pictures, split),
         )
+
+    def _tokens(self, pictures: PictureSource, split: str) -> ShardTokens | None:
+        """The stored tokens of a split; None where the tokenizer is to run."""
+        if self._stored is None:
+            return None
+        if not isinstance(pictures, sources.ShardPictures):
+            raise ConfigError(
+                f"task.stored_tokens: data.kind {self._data.kind} is not a single set of tar "
+                "shards, which tokens are stored for; expected folder, or shards with one data set a stream, "
+                "or leave stored_tokens empty"
+            )
+        shards = pictures.shards
+        if split != "train" and not all(is_stored(self._stored.root, path) for path in shards.paths):
+            return None  # to score, the tokenizer may run
+        self._stored.check_complete(shards.paths)
+        return ShardTokens(shards, self._stored)
 
     def _masking(self, share: float) -> WordMasking:
         return WordMasking(tokenizer=self._text, share=share, max_tokens=self._settings.max_text_tokens)
+
+
+def stored_tokens(settings: MaskedDataModelingTask, tokenizer: Vqkd) -> StoredTokens | None:
+    """The stored tokens of a run, held against its tokenizer and its model; None where it has none.
+
+    Raises:
+        ConfigError: Pictures would be cropped or flipped, which stored tokens can not follow.
+        DataFormatError: They are of another tokenizer, picture size or grid.
+    """
+    if not settings.stored_tokens:
+        return None
+    if settings.crop_scale < 1 or settings.flip > 0:
+        raise ConfigError(
+            "task.stored_tokens: stored tokens are those of whole pictures, but task.crop_scale is "
+            f"{settings.crop_scale:g} and task.flip {settings.flip:g}; set them to 1 and 0, or leave "
+            "stored_tokens empty to tokenize on the fly"
+        )
+    stored = StoredTokens(Path(settings.stored_tokens))
+    wanted = describe_tokens(
+        settings.visual_tokenizer, tokenizer, settings.model.image_size, settings.model.grid_size
+    )
+    wanted.check_same(stored.description, stored.root)
+    return stored
+
+
+def describe_tokens(
+    name: str, tokenizer: Vqkd, image_size: tuple[int, int], grid_size: tuple[int, int]
+) -> TokenDescription:
+    """What the tokens are that a tokenizer gives of whole pictures of a size (height, width) on a grid."""
+    return TokenDescription(
+        tokenizer=name,
+        fingerprint=fingerprint(tokenizer),
+        codebook_size=tokenizer.config.codebook_size,
+        image_size=image_size,
+        grid_size=grid_size,
+    )
 
 
 class DualEncoderTeacher:
@@ -197,24 +278,24 @@ class DualEncoderTeacher:
 
 
 def find_teacher(name: str, grid_size: tuple[int, int]) -> FeatureTeacher:
-    """A feature teacher by name: ``run:FOLDER`` or ``timm:MODEL``.
+    """A feature teacher by name: ``run:FOLDER``, ``timm:MODEL``, or ``world``, the weights in the package.
 
     Raises:
-        ConfigError: The name is neither, or the run is no contrastive one.
+        ConfigError: The name is none of these, the run is no contrastive one, or timm's weights can not be
+            had.
     """
+    if name == EMBEDDED:
+        task = find_run(name, "encoder").config().task
+        assert isinstance(task, MaskedDataModelingTask)
+        model = Beit3ForRetrieval(task.model)
+        load_encoder(model, name)
+        return DualEncoderTeacher(model)
     kind, _, rest = name.partition(":")
     if kind == "timm" and rest:
-        try:
-            model = timm.create_model(rest, pretrained=True)
-        except (RuntimeError, OSError) as error:
-            raise ConfigError(
-                f"task.teacher {name}: timm can not give it ({str(error).splitlines()[0]}); check the name, "
-                "and the network where its weights must be fetched"
-            ) from error
-        return TimmTeacher(model, grid_size, projected="clip" in rest)
+        return TimmTeacher(_timm_model(name, rest), grid_size, projected="clip" in rest)
     if kind != "run" or not rest:
         raise ConfigError(
-            f"task.teacher is {name!r}; expected run:FOLDER of a contrastive run, or timm:MODEL"
+            f"task.teacher is {name!r}; expected run:FOLDER of a contrastive run, timm:MODEL, or world"
         )
     folder = RunFolder(Path(rest))
     task = folder.config().task
@@ -225,12 +306,39 @@ def find_teacher(name: str, grid_size: tuple[int, int]) -> FeatureTeacher:
     return DualEncoderTeacher(model)
 
 
+def _timm_model(name: str, rest: str) -> torch.nn.Module:
+    """A timm model with its weights; raises ConfigError where they can not be had."""
+    try:
+        return timm.create_model(rest, pretrained=True)
+    # Whatever timm and the client of the Hub raise: an unknown name, no network, a model without weights.
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"task.teacher {name}: timm can not give it ({reason}); check the name, and the network where "
+            "its weights must be fetched"
+        ) from error
+
+
 def load_visual_tokenizer(name: str) -> Vqkd:
-    """A trained visual tokenizer: the folder of its run, or ``world``.
+    """A trained visual tokenizer: the folder of its run, ``world``, or official weights.
+
+    Args:
+        name: A folder, an official name such as vqkd_encoder_base_decoder_3x768x12_clip, or a file of such
+            weights or of ours.
 
     Raises:
-        ConfigError: The run is no visual tokenizer's.
+        ConfigError: The run, or the weights, are no visual tokenizer's.
+        CheckpointError: The weights can not be had, or are damaged.
     """
+    if find(name) is not None or Path(name).is_file():
+        weights = read_weights(name)
+        if not isinstance(weights.config, VqkdConfig):
+            raise ConfigError(
+                f"task.visual_tokenizer {name} holds weights of {weights.kind}; expected a visual tokenizer"
+            )
+        official = fill(weights, "cpu")
+        assert isinstance(official, Vqkd)
+        return official.float().eval()
     folder = find_run(name, "visual_tokenizer")
     task = folder.config().task
     if not isinstance(task, VisualTokenizerTask):
