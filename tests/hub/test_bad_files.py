@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,11 @@ from torch import nn
 
 from imglish.hub.load import load_model
 from tests.hub.official_files import (
-    GRID,
-    PATCH,
     RETRIEVAL,
     saved,
     shrunk,
 )
 from tests.hub.refusals import refusal
-
-SIZE = (GRID * PATCH, GRID * PATCH)
-WORLD = Path(str(resources.files("imglish.hub") / "world"))
-WORLD_WORDS = 512  # ids of the World's text tokenizer
-CAPTION_SETTINGS = {"max_text_tokens": 64, "num_beams": 3, "length_penalty": 0.6}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the test's own."""
-    monkeypatch.setenv("IMGLISH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return tmp_path / "cache"
 
 
 class Surprise:

@@ -18,13 +18,6 @@ from tests.hub.server import Site, serve
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("IMGLISH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def site(cache: Path) -> Iterator[Site]:
     with serve(Site()) as running:
         yield running

@@ -54,15 +54,6 @@ from tests.hub.server import Site, serve
 SIZE = (GRID * PATCH, GRID * PATCH)
 WORLD = Path(str(resources.files("imglish.hub") / "world"))
 WORLD_WORDS = 512  # ids of the World's text tokenizer
-CAPTION_SETTINGS = {"max_text_tokens": 64, "num_beams": 3, "length_penalty": 0.6}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the test's own."""
-    monkeypatch.setenv("IMGLISH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return tmp_path / "cache"
 
 
 @pytest.mark.parametrize("key_list", KINDS)

@@ -24,12 +24,10 @@ from tests.hub.answers import answer
 from tests.hub.official_files import (
     CAPTIONING,
     CLASSIFICATION,
-    GRID,
     NLVR2,
     NUM_ANSWERS,
     NUM_CLASSES,
     NUM_TEXT_POSITIONS,
-    PATCH,
     PRETRAINING,
     RETRIEVAL,
     VQA,
@@ -38,18 +36,8 @@ from tests.hub.official_files import (
 )
 from tests.hub.refusals import refusal
 
-SIZE = (GRID * PATCH, GRID * PATCH)
 WORLD = Path(str(resources.files("imglish.hub") / "world"))
-WORLD_WORDS = 512  # ids of the World's text tokenizer
 CAPTION_SETTINGS = {"max_text_tokens": 64, "num_beams": 3, "length_penalty": 0.6}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the test's own."""
-    monkeypatch.setenv("IMGLISH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return tmp_path / "cache"
 
 
 def test_the_world_model_is_loaded_by_name_at_its_size_and_at_another() -> None:

@@ -46,7 +46,7 @@ class GivenTokens(Vqkd):
         )  # fmt: skip
         self.token_ids = token_ids
 
-    def encode(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor, grid_size: tuple[int, int] | None = None) -> Tensor:
         return self.token_ids
 
 

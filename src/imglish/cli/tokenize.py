@@ -7,16 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from imglish.cli.progress import counting
 from imglish.recipes.store_tokens import StoreOptions, store_tokens
 
 
@@ -75,21 +67,12 @@ class Tokenize:
 def run(arguments: Sequence[str]) -> None:
     """Write tokens with a progress bar."""
     options = tyro.cli(Tokenize, args=arguments, prog="imglish tokenize")
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("tokenizing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("tokenizing", total=None)
+    with counting("tokenizing") as progress:
         stored = store_tokens(
             options.tars(),
             options.out,
             options.options(),
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            progress=progress,
         )
     rows, num_columns = stored.description.grid_size
     print(f"{options.out}: {rows} x {num_columns} tokens of each of {stored.num_pictures} pictures")

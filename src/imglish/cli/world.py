@@ -8,16 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from imglish.cli.progress import counting
 from imglish.data.world.scene import WorldConfig
 from imglish.data.world.writer import write_world
 from imglish.evaluation.machine import num_cores
@@ -67,16 +59,7 @@ class World:
 def run(arguments: Sequence[str]) -> None:
     """Draw a World with a progress bar."""
     options = tyro.cli(World, args=arguments, prog="imglish world")
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("drawing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("drawing", total=None)
+    with counting("drawing") as progress:
         files = write_world(
             options.config(),
             options.out,
@@ -85,7 +68,7 @@ def run(arguments: Sequence[str]) -> None:
             num_compositional=options.compositional,
             workers=options.workers or num_cores(),
             overwrite=options.overwrite,
-            progress=lambda written, total: progress.update(bar, completed=written, total=total),
+            progress=progress,
         )
     counts = ", ".join(f"{count} {split}" for split, count in files.counts.items())
     print(f"{files.root}: {counts}")

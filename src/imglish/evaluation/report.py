@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -79,14 +80,14 @@ class Numbers:
         tree: What results.json holds.
     """
 
-    def __init__(self, tree: object) -> None:
+    def __init__(self, tree: Any) -> None:
         self.tree = tree
 
     def value(self, key: str) -> object:
         """The value at a dotted key; entries of lists are counted from 0."""
         node = self.tree
         for part in key.split("."):
-            node = node[int(part)] if isinstance(node, list) else node[part]  # type: ignore[index]
+            node = node[int(part)] if isinstance(node, list) else node[part]
         return node
 
     def share(self, key: str) -> Markup:

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def list_pictures(pictures: Pictures) -> tuple[list[Picture], bool]:
     """The pictures as a list, and whether it was a single one; what is neither is refused on opening."""
     one = isinstance(pictures, (Path, str, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor))
     if one or not isinstance(pictures, Iterable):
-        return [pictures], True  # type: ignore[list-item]
+        return [cast(Picture, pictures)], True
     return list(pictures), False
 
 

@@ -247,11 +247,10 @@ class Nlvr2Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImageClassificationTask:
-    """Picture classification in its released form: mean of the patches, linear head.
+class ClassifierTraining:
+    """How a classifier with a linear head is trained, whatever its encoder.
 
     Args:
-        model: Its vision side reads the pictures.
         pictures: ``imagenet`` prepares them as the released ImageNet recipe (timm's augmentation, ImageNet's
             mean and deviation), ``model`` as the other tasks, by ``augment``.
         augment: Of the training pictures where ``pictures`` is ``model``.
@@ -262,8 +261,6 @@ class ImageClassificationTask:
         batch_size: Over all ranks.
     """
 
-    kind: Literal["image_classification"] = "image_classification"
-    model: Beit3Config = Beit3Config()
     pictures: Literal["model", "imagenet"] = "imagenet"
     augment: Augment = Augment()
     mix: bool = True
@@ -280,35 +277,27 @@ class ImageClassificationTask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ViTClassificationTask:
+class ImageClassificationTask(ClassifierTraining):
+    """Picture classification in its released form: mean of the patches, linear head.
+
+    Args:
+        model: Its vision side reads the pictures.
+    """
+
+    kind: Literal["image_classification"] = "image_classification"
+    model: Beit3Config = Beit3Config()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViTClassificationTask(ClassifierTraining):
     """Picture classification with a plain ViT, as BEiT is fine-tuned: mean of the patches, norm, linear head.
 
     Args:
         model: The ViT.
-        pictures: As of `ImageClassificationTask`, and so are all that follow.
-        augment: Of the training pictures where ``pictures`` is ``model``.
-        mix: True mixes pictures by MixUp and CutMix.
-        mixup: Parameter of MixUp's beta distribution.
-        cutmix: The same for CutMix.
-        smoothing: Label smoothing.
-        batch_size: Over all ranks.
     """
 
     kind: Literal["vit_classification"] = "vit_classification"
     model: ViTConfig = ViTConfig(absolute_positions=False, relative_positions="per_block", layer_scale=0.1)
-    pictures: Literal["model", "imagenet"] = "imagenet"
-    augment: Augment = Augment()
-    mix: bool = True
-    mixup: float = 0.8
-    cutmix: float = 1.0
-    smoothing: float = 0.1
-    batch_size: int = 1024
-
-    def __post_init__(self) -> None:
-        at_least(self, batch_size=1)
-        shares(self, "smoothing")
-        if self.mixup <= 0 or self.cutmix <= 0:
-            raise ValueError(f"mixup {self.mixup} and cutmix {self.cutmix} must be positive")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -85,7 +85,7 @@ class Leg:
         overhead: Seconds to start and score it, on two CPU cores.
         config: The run for a number of steps.
         same_steps_as: Leg whose number of steps it takes over.
-        slowest: Fewest steps that make sense.
+        fewest: Fewest steps that make sense.
     """
 
     name: str

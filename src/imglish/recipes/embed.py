@@ -29,7 +29,7 @@ def train_world(runs: Path = WORLD_RUNS) -> dict[str, float]:
     """Train the four stages of the World model one after the other; a finished stage is not done again.
 
     Run:      imglish train world
-    Needs:    2 CPU cores, about an hour when nothing else runs on them.
+    Needs:    2 CPU cores, about 70 minutes when nothing else runs on them.
 
     Returns:
         The scores of the last stage. `embed_world` packs the weights.

@@ -23,9 +23,9 @@ from imglish.data.stored_tokens import (
 )
 from imglish.data.transforms.image import ImageTransform
 from imglish.errors import ConfigError, DataFormatError
+from imglish.models.vqkd.frozen import FrozenTokenizer
 from imglish.recipes.assembly.pretraining import describe_tokens, load_visual_tokenizer
 from imglish.recipes.sources import ShardPictures
-from imglish.tasks.masked_data_modeling import FrozenTokenizer
 from imglish.train.distributed import join_ranks
 
 log = logging.getLogger(__name__)

@@ -94,7 +94,7 @@ def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 5000
     pairs keep a whole picture, so that words about hidden things can be learned.
 
     Run:      imglish train world_masked_data_modeling
-    Needs:    2 CPU cores, about an hour.
+    Needs:    2 CPU cores, about 40 minutes.
     """
     return RunConfig(
         name="world_masked_data_modeling",

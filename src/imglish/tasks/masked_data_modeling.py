@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from imglish.metrics.token_accuracy import TokenAccuracy
+from imglish.losses.hidden_tokens import summed_cross_entropy
+from imglish.metrics.token_accuracy import TokenAccuracy, share_found
 from imglish.models.beit3.heads import Beit3ForMaskedDataModeling, MaskedLogits
+from imglish.models.vqkd.frozen import FrozenTokenizer
 from imglish.models.vqkd.model import Vqkd
 from imglish.structures.batches import IGNORE, MaskedBatch, MaskedImages, MaskedPairs
 from imglish.tasks.base import StepOutput, Task
@@ -61,7 +62,7 @@ class MaskedDataModelingTask(Task):
         targets = self.targets(batch)
         logits: MaskedLogits = self.model(batch)
         sums = {
-            name: _summed_cross_entropy(predicted, target)
+            name: summed_cross_entropy(predicted, target)
             for name, predicted, target in zip(STREAMS, logits, targets, strict=True)
         }
         losses = {
@@ -70,7 +71,7 @@ class MaskedDataModelingTask(Task):
         }
         logs = {f"loss_{name}": loss.detach() for name, loss in losses.items()}
         for name, predicted, target in zip(STREAMS, logits, targets, strict=True):
-            logs[f"accuracy_{name}"] = _accuracy(predicted.detach(), target)
+            logs[f"accuracy_{name}"] = share_found(predicted.detach(), target)
         return StepOutput(torch.stack(list(losses.values())).sum(), logs, sums)
 
     @torch.no_grad()
@@ -95,35 +96,3 @@ class MaskedDataModelingTask(Task):
 
     def _tokens(self, part: MaskedImages | MaskedPairs) -> Tensor:
         return self.visual_tokenizer(part.images) if part.tokens is None else part.tokens
-
-
-class FrozenTokenizer:
-    """A visual tokenizer outside the module tree: not trained, not saved, always in evaluation mode.
-
-    Args:
-        tokenizer: The tokenizer.
-        grid_size: (rows, columns) of tokens that it shall give.
-    """
-
-    def __init__(self, tokenizer: Vqkd, grid_size: tuple[int, int]) -> None:
-        self.tokenizer: nn.Module = tokenizer.eval().requires_grad_(False)
-        self.grid_size = grid_size
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) to token ids int64 (B, N); follows the pictures' device."""
-        tokenizer = self.tokenizer.to(images.device)
-        tokens: Tensor = tokenizer.encode(images, self.grid_size)  # type: ignore[operator]
-        return tokens.flatten(1)
-
-
-def _summed_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    if len(target) == 0:  # a stream may hide nothing; keep its head in the graph for data parallelism
-        return logits.sum() * 0.0
-    # Float64 stays as it is; bf16 is too coarse for a sum.
-    return F.cross_entropy(
-        logits.to(torch.promote_types(logits.dtype, torch.float32)), target, reduction="sum"
-    )
-
-
-def _accuracy(logits: Tensor, target: Tensor) -> Tensor:
-    return (logits.argmax(dim=1) == target).float().mean() if len(target) else logits.new_zeros(())

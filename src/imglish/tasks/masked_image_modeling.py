@@ -6,12 +6,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from imglish.data.transforms.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from imglish.errors import ConfigError
-from imglish.metrics.token_accuracy import TokenAccuracy
+from imglish.losses.hidden_tokens import summed_cross_entropy
+from imglish.metrics.token_accuracy import TokenAccuracy, share_found
 from imglish.models.vit.pretraining import MaskedImageLogits, ViTForMaskedImageModeling
+from imglish.models.vqkd.frozen import FrozenTokenizer
 from imglish.models.vqkd.model import Vqkd
 from imglish.structures.batches import MaskedImages
 from imglish.tasks.base import StepOutput, Task
@@ -46,8 +47,7 @@ class MaskedImageModelingTask(Task):
         super().__init__()
         _check_fit(model, visual_tokenizer)
         self.model, self.pictures = model, pictures
-        # A module in a tuple is no part of the task: never trained, never saved.
-        self._tokenizer = (visual_tokenizer.eval().requires_grad_(False),)
+        self.visual_tokenizer = FrozenTokenizer(visual_tokenizer, model.vit.config.grid_size)
         self._names = STREAMS if model.aggregation is not None else STREAMS[:1]
         self.metrics = TokenAccuracy(self._names)
 
@@ -59,11 +59,11 @@ class MaskedImageModelingTask(Task):
         """Cross entropy at the hidden patches, summed over both ways where there are two."""
         target = self.targets(batch)
         predictions = self._predictions(batch)
-        sums = {name: _summed_cross_entropy(logits, target) for name, logits in predictions.items()}
+        sums = {name: summed_cross_entropy(logits, target) for name, logits in predictions.items()}
         losses = {name: total / max(1, len(target)) for name, total in sums.items()}
         logs = {f"loss_{name}": loss.detach() for name, loss in losses.items()}
         for name, logits in predictions.items():
-            logs[f"accuracy_{name}"] = _accuracy(logits.detach(), target)
+            logs[f"accuracy_{name}"] = share_found(logits.detach(), target)
         return StepOutput(torch.stack(list(losses.values())).sum(), logs, sums)
 
     @torch.no_grad()
@@ -76,8 +76,7 @@ class MaskedImageModelingTask(Task):
     @torch.no_grad()
     def targets(self, batch: MaskedImages) -> Tensor:
         """Visual tokens of the hidden patches, int64 (M,), picture by picture and row by row."""
-        tokenizer = self._tokenizer[0].to(batch.images.device)
-        return tokenizer.encode(batch.images)[batch.corruption]
+        return self.visual_tokenizer(batch.images)[batch.corruption]
 
     def _predictions(self, batch: MaskedImages) -> dict[str, Tensor]:
         """Logits (M, V) by stream."""
@@ -106,15 +105,3 @@ def _in_imagenet_range(images: Tensor) -> Tensor:
     mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
     std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
     return ((images + 1) / 2 - mean) / std
-
-
-def _summed_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    if len(target) == 0:  # nothing may be hidden; keep the head in the graph for data parallelism
-        return logits.sum() * 0.0
-    # Float64 stays as it is; bf16 is too coarse for a sum.
-    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(exact, target, reduction="sum")
-
-
-def _accuracy(logits: Tensor, target: Tensor) -> Tensor:
-    return (logits.argmax(dim=1) == target).float().mean() if len(target) else logits.new_zeros(())

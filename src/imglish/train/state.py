@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,11 +69,11 @@ def start_draws(step: int) -> None:
     random.seed(seed)
 
 
-def rng_state() -> dict[str, object]:
+def rng_state() -> dict[str, Any]:
     """State of every generator that a training step may draw from, as tensors and plain numbers."""
     name, keys, position, has_gauss, gauss = np.random.get_state()
     version, internal, gauss_next = random.getstate()
-    state: dict[str, object] = {
+    state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
         "numpy": [
             str(name),
@@ -88,17 +89,12 @@ def rng_state() -> dict[str, object]:
     return state
 
 
-def restore_rng(state: dict[str, object]) -> None:
+def restore_rng(state: dict[str, Any]) -> None:
     """Put every generator back to a state that `rng_state` took."""
-    torch.set_rng_state(_tensor(state["torch"]))
-    name, keys, position, has_gauss, gauss = state["numpy"]  # type: ignore[misc]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # type: ignore[has-type]
-    version, internal, gauss_next = state["python"]  # type: ignore[misc]
-    random.setstate((version, tuple(internal), gauss_next))  # type: ignore[has-type]
+    torch.set_rng_state(state["torch"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(_tensor(state["cuda"]))
-
-
-def _tensor(value: object) -> Tensor:
-    assert isinstance(value, Tensor)
-    return value
+        torch.cuda.set_rng_state(state["cuda"])

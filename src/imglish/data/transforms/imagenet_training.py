@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
@@ -25,10 +27,10 @@ class ImageNetTraining:
     """
 
     size: int
-    _transform: object = field(init=False, repr=False, compare=False)
+    _transform: Callable[[Image.Image], Tensor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        transform = create_transform(
+        transform: Any = create_transform(
             input_size=self.size,
             is_training=True,
             color_jitter=0.4,
@@ -45,8 +47,7 @@ class ImageNetTraining:
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """Map uint8 (3, H, W) to float (3, size, size) of ImageNet's mean and deviation."""
         with _drawing_from(rng):
-            changed: Tensor = self._transform(to_pil_image(image))  # type: ignore[operator]
-        return changed
+            return self._transform(to_pil_image(image))
 
 
 @contextmanager

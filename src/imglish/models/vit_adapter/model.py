@@ -7,11 +7,13 @@ Shapes: B batch, N patches, M spatial tokens, C width.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imglish.models.vit_adapter.backbone import PlainBackbone
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.models.vit_adapter.interaction import Interaction
 from imglish.models.vit_adapter.spatial_prior import SpatialPrior
@@ -38,8 +40,8 @@ class ViTAdapter(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.width = int(backbone.width)  # type: ignore[arg-type]  # the protocol's attribute on a module
-        depth = int(backbone.depth)  # type: ignore[arg-type]
+        plain = cast(PlainBackbone, backbone)
+        self.width, depth = plain.width, plain.depth
         if depth % config.num_interactions:
             raise ValueError(f"depth {depth} does not divide into {config.num_interactions} interactions")
         self.blocks_per_interaction = depth // config.num_interactions
@@ -92,9 +94,9 @@ class ViTAdapter(nn.Module):
         self, images: Tensor, spatial: Tensor, level_sizes: LevelSizes
     ) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Spatial tokens, patch tokens and the patch grid after all interactions."""
-        backbone = self.backbone
-        tokens, grid = backbone.embed(images)  # type: ignore[operator]  # see PlainBackbone
-        num_prefix = int(backbone.num_prefix)  # type: ignore[arg-type]
+        backbone = cast(PlainBackbone, self.backbone)
+        tokens, grid = backbone.embed(images)
+        num_prefix = backbone.num_prefix
         grid_places = reference_points((grid,), images.device).to(tokens.dtype)
         places = reference_points(level_sizes, images.device).to(tokens.dtype)
         prefix, x = tokens[:, :num_prefix], tokens[:, num_prefix:]
@@ -103,7 +105,7 @@ class ViTAdapter(nn.Module):
             x = interaction.injector(x, grid_places, spatial, level_sizes)
             start = index * self.blocks_per_interaction
             tokens = torch.cat([prefix, x], dim=1)
-            tokens = backbone.run_blocks(tokens, start, start + self.blocks_per_interaction)  # type: ignore[operator]
+            tokens = backbone.run_blocks(tokens, start, start + self.blocks_per_interaction)
             prefix, x = tokens[:, :num_prefix], tokens[:, num_prefix:]
             for extractor in (interaction.extractor, *interaction.extra_extractors):
                 spatial = extractor(spatial, places, x, grid, level_sizes)
