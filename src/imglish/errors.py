@@ -13,5 +13,9 @@ class DataFormatError(ImglishError):
     """A data file is missing, damaged or not in the published layout."""
 
 
+class RemoteError(ImglishError):
+    """Data at an address can not be had: never taken for a damaged sample, which another may stand in for."""
+
+
 class CheckpointError(ImglishError):
     """A checkpoint is missing, damaged or belongs to another architecture."""

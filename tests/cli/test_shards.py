@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import webdataset
 from PIL import Image
 
 from imglish.cli.main import main
+from imglish.data import shard_sources
 from imglish.data.shards import ShardSet
 from imglish.errors import ConfigError, DataFormatError
 from imglish.recipes import sources
@@ -127,6 +129,100 @@ def test_texts_of_several_sources_are_packed_in_order(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("one\n\ntwo\n")
     assert pack(tmp_path / "lines.txt", tmp_path / "folder", "--kind", "texts", "--out", tmp_path / "o") == 0
     assert [sample["txt"] for sample in read(tmp_path / "o")] == [b"one", b"two", b"a document of two lines"]
+
+
+def refused(folder: Path) -> dict[str, str]:
+    """Why each place was refused, by the end of its name."""
+    rows = map(json.loads, (folder / "refused.jsonl").read_text().splitlines())
+    return {row["sample"].rpartition("/")[2]: row["reason"] for row in rows}
+
+
+def test_lines_of_any_system_and_bad_ones_among_them(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_sources, "_LONGEST_LINE", 1 << 20)
+    text = b"\xef\xbb\xbfone\r\n\r\n  two \r\ncaf\xe9\n" + b"x" * (5 << 19) + b"\na\0b\nthe last"
+    (tmp_path / "c.txt").write_bytes(text)
+    assert pack(tmp_path / "c.txt", "--kind", "texts", "--out", tmp_path / "o") == 0
+    assert [sample["txt"] for sample in read(tmp_path / "o")] == [b"one", b"two", b"the last"]
+    assert refused(tmp_path / "o") == {
+        "c.txt: line 4": "is not UTF-8 text (invalid continuation byte at byte 3)",
+        "c.txt: line 5": "is longer than 1 MiB",
+        "c.txt: line 6": "has null bytes, which UTF-8 text has not, but UTF-16",
+    }
+    rows = b'\xef\xbb\xbf{"image": "0.png", "text": "one"}\r\n\xff\r\n{"image": "1.png", "text": ["a\\nb"]}'
+    (pictures / "t.jsonl").write_bytes(rows)
+    assert pack(pictures / "t.jsonl", "--out", tmp_path / "p") == 0
+    assert [sample["txt"] for sample in read(tmp_path / "p")] == [b"one", b"a b"]
+    assert list(refused(tmp_path / "p")) == ["t.jsonl: line 2"]
+
+
+def test_links_and_names_of_any_kind_in_a_folder(pictures: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.new("RGB", (4, 4)).save(other / "\u56f3 \xfc.png")
+    (other / "\u56f3 \xfc.txt").write_bytes("\ufeffzwei\u2028Zeilen\r\nund mehr\r".encode())
+    (pictures / "linked").symlink_to(other)
+    (pictures / "loop").symlink_to(pictures)
+    (pictures / "nowhere.png").symlink_to(tmp_path / "gone.png")
+    (pictures / "nowhere.txt").write_text("a text")
+    (pictures / "alone.png").write_bytes((pictures / "0.png").read_bytes())
+    undecodable = bytes(pictures) + b"/\xff"
+    Path(os.fsdecode(undecodable + b".png")).write_bytes((pictures / "0.png").read_bytes())
+    Path(os.fsdecode(undecodable + b".txt")).write_text("no UTF-8 in its name")
+    assert pack(pictures, "--out", tmp_path / "o") == 0
+    assert [sample["txt"] for sample in read(tmp_path / "o")][3:] == [
+        b"no UTF-8 in its name", b"zwei Zeilen\nund mehr", b"picture 3\nanother line",
+        b"picture 4\nanother line",
+    ]  # fmt: skip
+    reasons = refused(tmp_path / "o")
+    assert set(reasons) == {"bad.jpg", "nowhere.png", "alone.png"}
+    assert reasons["alone.png"] == "there is no alone.txt with its texts"
+
+
+def test_a_coco_file_whose_pictures_are_partly_missing(pictures: Path, tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"{n}.png"} for n in (0, 7, 1)]
+    said = [{"id": n, "image_id": n, "caption": f"caption {n}"} for n in (0, 7)]
+    (tmp_path / "coco.json").write_text(json.dumps({"images": images, "annotations": said}))
+    assert pack(tmp_path / "coco.json", "--images", pictures, "--out", tmp_path / "out") == 0
+    assert [sample["txt"] for sample in read(tmp_path / "out")] == [b"caption 0"]
+    reasons = refused(tmp_path / "out")
+    assert "no such picture" in reasons["coco.json: image 7"]
+    assert reasons["coco.json: image 1"] == "has no text"
+    assert pack(tmp_path / "coco.json", "--kind", "texts", "--out", tmp_path / "texts") == 0
+    assert [sample["txt"] for sample in read(tmp_path / "texts")] == [b"caption 0", b"caption 7"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "urls.tsv",
+            "a\thttp://x.org/1.jpg\nb\thttp://x.org/2.jpg\n",
+            "line 1: names an address, http://x.org",
+        ),
+        ("head.csv", "image,text\n", "has no samples to pack as pairs"),
+        ("semi.csv", "image;text\n0.png;a\n", "has the columns 'image;text', and no 'image'"),
+        ("open.csv", 'image,text\n0.png,a\n0.png,"' + "y" * 140_000 + "\n0.png,b\n", "a quote may be open"),
+        ("bad.json", '{"images": [{"id": 1}], "annotations": []}', "has no key 'file_name'"),
+    ],
+)
+def test_a_file_of_no_use_is_one_line(
+    name: str, text: str, words: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / name).write_text(text)
+    before = sorted(tmp_path.iterdir())
+    assert pack(pictures / name, "--out", tmp_path / "out") == 1
+    error = capsys.readouterr().err.strip()
+    assert words in error and "\n" not in error
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_several_processes_pack_the_same_bytes(pictures: Path, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        assert pack(pictures, "--out", tmp_path / f"{workers}", "--num-workers", workers) == 0
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("0", "2"))
+    assert one == two
 
 
 @pytest.mark.parametrize("source", ["gone.jsonl", "empty", "none.txt", "all-bad.jsonl"])

@@ -18,6 +18,7 @@ from torch import Tensor
 from imglish.data.captioning import Caption, CaptionDataset
 from imglish.data.formats.json_entries import load_json
 from imglish.data.formats.mask_folder import MaskRecord, read_mask_folder
+from imglish.data.formats.mask_labels import numbered
 from imglish.data.formats.table import read_caption_table
 from imglish.data.formats.vqa import Answer, AnsweredQuestion, VqaRecord
 from imglish.data.loader import SinglePlan, Source, evaluation_batches, prefetch
@@ -154,9 +155,8 @@ def segmentation(
     Image.fromarray(mask).save(folder / "a_mask.png")
     return SegmentationDataset(
         records=[MaskRecord(folder / "a.png", folder / "a_mask.png")],
-        num_classes=3,
+        labels=numbered(("a", "b", "c"), first=int(zero_is_unlabelled)),
         size=size,
-        zero_is_unlabelled=zero_is_unlabelled,
     )
 
 

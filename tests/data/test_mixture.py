@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,6 @@ import pytest
 from imglish.data.loader import SinglePlan, Source, prefetch
 from imglish.data.mixture import MixedTexts, Proportions
 from imglish.data.packing import pack_documents
-from imglish.data.remote import find_shards
-from imglish.data.shards import ShardSet, index_shard, write_shard
 from imglish.errors import ConfigError, DataFormatError
 from imglish.text.tokenizer import EOS
 
@@ -108,41 +105,3 @@ def test_every_part_of_a_long_document_is_read_in_time() -> None:
     seen = {token for seed in range(40) for token in packed(2, 3, seed)}
     assert seen == set(DOCUMENTS[2])
     assert packed(2, 3, 5) == packed(2, 3, 5)
-
-
-def test_remote_shards_are_copied_once_and_read(tmp_path: Path) -> None:
-    import fsspec
-
-    for number in range(2):
-        path = tmp_path / f"t-{number}.tar"
-        write_shard(path, [(f"{number}", {"txt": b"words"})])
-        index_shard(path)
-    memory = fsspec.filesystem("memory")
-    memory.put(f"{tmp_path}/*", "/remote/", recursive=False)
-    cache = tmp_path / "cache"
-    for pattern in ("memory://remote/t-*.tar", "memory://remote"):
-        found = find_shards(pattern, cache)
-        assert [path.name for path in found] == ["t-0.tar", "t-1.tar"]
-        assert all(path.with_name(f"{path.name}.idx").is_file() for path in found)
-        assert ShardSet(found)[1] == {"__key__": "1", "txt": b"words"}
-    assert len(list(cache.iterdir())) == 1 and not list(cache.rglob("*.partial"))
-    before = found[0].stat().st_mtime_ns
-    found[1].write_bytes(b"half")  # a copy that was cut is fetched again, a whole one is not
-    assert find_shards("memory://remote", cache)[1].stat().st_size > 4
-    assert found[0].stat().st_mtime_ns == before
-
-
-@pytest.mark.parametrize(
-    "pattern", ["memory://nothing/*.tar", "memory://nothing/x.tar", "http://127.0.0.1:9/x.tar"]
-)
-def test_what_can_not_be_fetched_is_one_line(pattern: str, tmp_path: Path) -> None:
-    with pytest.raises((DataFormatError, ConfigError)) as caught:
-        find_shards(pattern, tmp_path)
-    assert pattern in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_an_unknown_protocol_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no reader for this protocol"):
-        find_shards("nosuch://x/y.tar", tmp_path)
-    with pytest.raises(DataFormatError, match="no tar here"):
-        find_shards(str(tmp_path / "x-*.tar"), tmp_path)

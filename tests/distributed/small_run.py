@@ -13,11 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from imglish.data.buckets import cut_into_buckets
 from imglish.data.loader import Loaded
 from imglish.evaluation.evaluate import evaluate
 from imglish.models.beit3.heads import Beit3ForMaskedDataModeling
 from imglish.models.vqkd.model import Vqkd
-from imglish.structures.batches import IGNORE, MaskedBatch, MaskedImages, MaskedPairs, MaskedText
+from imglish.structures.batches import IGNORE, Bucket, MaskedBatch, MaskedImages, MaskedPairs, MaskedText
 from imglish.tasks.masked_data_modeling import MaskedDataModelingTask, MaskedTargets
 from imglish.train.checkpoint import Checkpoints
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
@@ -33,6 +34,7 @@ from tests.tasks.tiny import CONFIG, MASK, with_noise
 
 NUM_STEPS = 4
 ROWS = {"images": 8, "texts": 8, "pairs": 4}
+LENGTHS = {"texts": torch.tensor([2, 3, 3, 4, 5, 5, 6, 6]), "pairs": torch.tensor([3, 5, 5, 6])}
 ALONE = Ranks(0, 1, torch.device("cpu"))
 OPTIMIZER = OptimizerConfig(lr=1e-2, weight_decay=0.1)
 
@@ -89,19 +91,23 @@ def batch_of(micro_step: int, rank: int, parts: int, per_update: int) -> MaskedB
     def texts(name: str) -> dict[str, Tensor]:
         rows = ROWS[name]
         ids = torch.randint(4, MASK, (rows, 6), generator=g)
-        hidden = torch.rand(rows, 6, generator=g) < torch.linspace(0, 0.9, rows)[:, None]
+        padding = torch.arange(6) >= LENGTHS[name][:, None]
+        hidden = (torch.rand(rows, 6, generator=g) < torch.linspace(0, 0.9, rows)[:, None]) & ~padding
         fields = {
             "token_ids": ids.masked_fill(hidden, MASK),
-            "padding": torch.zeros_like(hidden),
+            "padding": padding,
             "targets": ids.masked_fill(~hidden, IGNORE),
         }
         return {key: value[shares[name]] for key, value in fields.items()}
 
+    def buckets(name: str) -> tuple[Bucket, ...]:
+        return cut_into_buckets(LENGTHS[name][shares[name]].tolist(), 2)
+
     answers = torch.tensor([IGNORE, 9, IGNORE, 11])[shares["pairs"]]
     return MaskedBatch(
         images=MaskedImages(**pictures("images")),
-        texts=MaskedText(**texts("texts")),
-        pairs=MaskedPairs(**pictures("pairs"), **texts("pairs"), answers=answers),
+        texts=MaskedText(**texts("texts"), buckets=buckets("texts")),
+        pairs=MaskedPairs(**pictures("pairs"), **texts("pairs"), answers=answers, buckets=buckets("pairs")),
     )
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import product
 
 import pytest
 import torch
 from torch import Tensor
 
-from imglish.ops.deformable_attention import LevelSizes, deformable_attention, reference_points
+from imglish.ops.deformable_attention import Form, LevelSizes, deformable_attention, reference_points
 
 SIZES: LevelSizes = ((3, 5), (2, 1), (4, 4))  # no two levels alike, none of the first two square
 NUM_PIXELS = 15 + 2 + 16
 ROUNDING = {"rtol": 1e-9, "atol": 1e-12}  # float64, summed in another order
+FORMS: tuple[Form, ...] = ("reference", "gather", "export")  # Triton's: test_deformable_forms.py
 
 
 def bilinear(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -56,30 +58,34 @@ def case(spread: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 # Within the picture, over its rim, and mostly far from it.
 @pytest.mark.parametrize("spread", [0.5, 1.5, 6.0])
-def test_it_equals_the_definition(spread: float) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_it_equals_the_definition(spread: float, form: Form) -> None:
     values, locations, weights = case(spread)
     expected = one_by_one(values, SIZES, locations, weights)
     assert expected.abs().max() > 0.01
-    torch.testing.assert_close(deformable_attention(values, SIZES, locations, weights), expected, **ROUNDING)
+    found = deformable_attention(values, SIZES, locations, weights, form=form)
+    torch.testing.assert_close(found, expected, **ROUNDING)
 
 
 @pytest.mark.parametrize("spread", [0.9, 1.5])
-def test_its_gradients_equal_those_of_the_definition(spread: float) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_its_gradients_equal_those_of_the_definition(spread: float, form: Form) -> None:
     cotangent = torch.randn(2, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     gradients = []
-    for form in (deformable_attention, one_by_one):
+    for attend in (partial(deformable_attention, form=form), one_by_one):
         values, locations, weights = (tensor.requires_grad_() for tensor in case(spread))
-        (form(values, SIZES, locations, weights) * cotangent).sum().backward()
+        (attend(values, SIZES, locations, weights) * cotangent).sum().backward()
         gradients.append((values.grad, locations.grad, weights.grad))
     for ours, expected in zip(*gradients, strict=True):
         assert expected is not None and expected.abs().max() > 0.01
         torch.testing.assert_close(ours, expected, **ROUNDING)
 
 
-def test_its_gradients_equal_finite_differences() -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_its_gradients_equal_finite_differences(form: Form) -> None:
     values, locations, weights = (tensor[:1].clone().requires_grad_() for tensor in case(0.9, seed=3))
     assert torch.autograd.gradcheck(
-        lambda v, p, w: deformable_attention(v, SIZES, p, w), (values, locations, weights)
+        lambda v, p, w: deformable_attention(v, SIZES, p, w, form=form), (values, locations, weights)
     )
 
 

@@ -266,7 +266,7 @@ def _classification_checks(model: ViTForClassification, pooling: Pooling, call: 
     tokens, grid = vit.embed(images)
     ours: dict[str, Any] = {"logits": model(images), "features": model.features(images)}
     for block in range(vit.depth):
-        tokens = vit.run_blocks(tokens, block, block + 1)
+        tokens = vit.run_blocks(tokens, block, block + 1, grid)
         ours[f"intermediate_{block}"] = tokens
     ours |= {"patch_features": vit(images), "all_token_features": vit.norm(tokens)}
     if vit.positions is not None:

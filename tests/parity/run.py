@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tests.parity import (
     families_adapter,
+    families_adapter_backbones,
     families_beit2,
     families_beit3,
     families_beit3_classification,
@@ -22,6 +23,9 @@ from tests.parity import (
     families_beit3_pictures,
     families_beit3_training,
     families_beit_pretraining,
+    families_checkpoints,
+    families_segmentation,
+    families_segmentation_training,
 )
 from tests.parity.case import Case, Check, NotCoveredError
 from tests.parity.compare import compare
@@ -35,6 +39,10 @@ FAMILIES = (
     *families_beit2.FAMILIES,
     *families_beit_pretraining.FAMILIES,
     *families_adapter.FAMILIES,
+    *families_adapter_backbones.FAMILIES,
+    *families_checkpoints.FAMILIES,
+    *families_segmentation.FAMILIES,
+    *families_segmentation_training.FAMILIES,
 )
 
 _DETECTION = ("det_head", "det_neck", "det_parts")

@@ -150,7 +150,7 @@ def test_masks_that_do_not_fit_are_left_out_counted_and_listed(world: WorldFiles
     masks = sorted(world.masks("train").iterdir())
     Image.new("L", (32, 64), 1).save(masks[0])
     Image.new("L", (64, 64), 200).save(masks[1])
-    Image.new("RGB", (64, 64)).save(masks[2])
+    Image.new("RGB", (64, 64), "red").save(masks[2])
     Image.new("L", (32, 32), 1).save(masks[3])
     small = world.mask_images("train") / masks[3].name
     Image.new("RGB", (32, 32)).save(small)

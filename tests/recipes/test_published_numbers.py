@@ -53,7 +53,9 @@ SIZES = {
     "giant": (40, 1408, 6144, 16, 14),
 }
 RELEASED = [name for name in PUBLISHED if "giant" not in name]
-OURS = {name for name in RECIPES if name.startswith(("world_", "vqkd_", "beit")) or name.endswith("_demo")}
+SEGMENTATION = ("ade20k_", "segmentation_")  # tests/recipes/test_segmentation_data.py has their numbers
+OTHERS = ("world_", "vqkd_", "beit", *SEGMENTATION)
+OURS = {name for name in RECIPES if name.startswith(OTHERS) or name.endswith("_demo")}
 
 
 def model_of(config: RunConfig) -> Beit3Config:
@@ -179,3 +181,31 @@ def test_documents_of_recipes_say_how_to_run_them_and_where_numbers_come_from(na
     text = RECIPES[name].__doc__ or ""
     assert f"imglish train {name} " in text and "Source: " in text
     assert ("--init RUN" in text) == ("giant" in name)
+
+
+PRETRAINING = {"base": 0.1, "large": 0.1, "giant": 0.1}  # and their drop path
+
+
+@pytest.mark.parametrize("size", PRETRAINING)
+def test_pretraining_has_the_numbers_of_the_paper(size: str) -> None:
+    config = RECIPES[f"beit3_{size}_pretraining"]()
+    task = config.task
+    assert task.kind == "masked_data_modeling"
+    assert (task.num_images, task.num_texts, task.num_pairs, task.batch_size) == (2048, 2048, 2048, 6144)
+    assert (task.image_share, task.text_share, task.pair_text_share) == (0.4, 0.15, 0.5)
+    assert (task.masking, task.min_block, task.clean_share, task.hide_answers) == ("blocks", 16, 0.0, False)
+    assert (task.flip, task.color_jitter) == (0.5, 0.4) and task.crop_scale < 1 and task.augment_pairs
+    optimizer, train = config.optimizer, config.train
+    assert (optimizer.lr, optimizer.betas, optimizer.eps, optimizer.weight_decay) == (
+        1e-3,
+        ANSWERS,
+        1e-6,
+        0.05,
+    )
+    assert (config.schedule.kind, config.schedule.warmup_steps) == ("cosine", 10_000)
+    assert (train.num_steps, train.max_grad_norm) == (1_000_000, 3.0)
+    model = task.model
+    assert (model.image_size, model.drop_path, model.init) == ((224, 224), PRETRAINING[size], "paper")
+    found = (model.depth, model.width, model.feed_forward_width, model.num_heads, model.patch_size)
+    assert found == SIZES[size]
+    assert model.num_fusion_layers == (3 if size == "giant" else 0)

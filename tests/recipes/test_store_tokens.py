@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from imglish.cli.main import main
-from imglish.data.shards import ShardSet, write_shard
+from imglish.data.shards import ShardSet, Tar, write_shard
 from imglish.data.stored_tokens import ShardTokens, StoredTokens, write_tokens
 from imglish.data.world.language import captions
 from imglish.data.world.scene import WorldConfig, draw_scene
@@ -21,7 +21,7 @@ from imglish.recipes.assemble import assemble
 from imglish.recipes.assembly.base import Assembly, Shares
 from imglish.recipes.assembly.pretraining import load_visual_tokenizer
 from imglish.recipes.config import MaskedDataModelingTask, RunConfig
-from imglish.recipes.data_config import FolderData
+from imglish.recipes.data_config import FolderData, ShardsData
 from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.store_tokens import StoreOptions, store_tokens
 from imglish.structures.batches import MaskedBatch
@@ -49,7 +49,9 @@ def tars(root: Path, split: str = "train") -> list[Path]:
     return sorted((root / "world" / "shards").glob(f"pairs-{split}-*.tar"))
 
 
-def assembled(root: Path, out: Path, stored: str = "", **changes: object) -> Assembly[MaskedBatch]:
+def assembled(
+    root: Path, out: Path, stored: str = "", data: ShardsData | None = None, **changes: object
+) -> Assembly[MaskedBatch]:
     settings = MaskedDataModelingTask(
         model=MODEL, visual_tokenizer="world", stored_tokens=stored, num_images=4, num_texts=4, num_pairs=4,
         min_block=2, flip=0.0,
@@ -58,7 +60,7 @@ def assembled(root: Path, out: Path, stored: str = "", **changes: object) -> Ass
     config = RunConfig(
         name="test",
         task=settings,
-        data=FolderData(root=root / "world"),
+        data=data or FolderData(root=root / "world"),
         text_tokenizer=str(root / "text.spm"),
     )
     torch.manual_seed(0)
@@ -84,6 +86,37 @@ def test_a_run_on_stored_tokens_equals_one_that_tokenizes_on_the_fly(root: Path,
     assert scored.batch.images.tokens is None  # validation was not stored: the tokenizer runs
 
 
+def test_data_sets_whose_tars_have_one_name_share_a_folder_of_tokens(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_world(replace(WorldConfig(), seed=7), other, num_train=9, num_validation=2, workers=1)
+    folders = [root / "world" / "shards", other / "shards"]
+    assert [path.name for path in folders[1].glob("pairs-train*.tar")] == [path.name for path in tars(root)]
+    pairs = tuple(f"{folder}/pairs-train-*.tar" for folder in folders)
+    data = ShardsData(
+        texts=(f"{folders[0]}/texts-train-*.tar",), pairs=pairs, pair_weights=(1, 3),
+        validation_texts=(f"{folders[0]}/texts-validation-*.tar",),
+        validation_pairs=tuple(f"{folder}/pairs-validation-*.tar" for folder in folders),
+    )  # fmt: skip
+    store_tokens(tars(root), tmp_path / "tokens", OPTIONS)
+    with pytest.raises(DataFormatError, match=r"other/shards/pairs-train-.* \(1 of 2 tars are missing\)"):
+        assembled(root, tmp_path, str(tmp_path / "tokens"), data)
+    store_tokens(sorted(folders[1].glob("pairs-train-*.tar")), tmp_path / "tokens", OPTIONS)
+    reading = assembled(root, tmp_path, str(tmp_path / "tokens"), data)
+    running = assembled(root, tmp_path, data=data)
+    for step in range(2):
+        ours, theirs = reading.plan.batch(step).batch, running.plan.batch(step).batch  # type: ignore[union-attr]
+        task, on_the_fly = reading.task, running.task
+        assert isinstance(task, MaskedTask) and isinstance(on_the_fly, MaskedTask)
+        assert ours.images.tokens is not None and ours.pairs.tokens is not None
+        assert torch.equal(ours.pairs.images, theirs.pairs.images)
+        for name, mine, found in zip(
+            task.targets(ours)._fields, task.targets(ours), on_the_fly.targets(theirs), strict=True
+        ):
+            assert torch.equal(mine, found), name
+    (scored, *_) = reading.evaluation(Shares())
+    assert scored.batch.images.tokens is None  # the pictures to score were not stored
+
+
 def test_an_interrupted_command_goes_on_with_the_tars_that_are_not_done(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,8 +125,8 @@ def test_an_interrupted_command_goes_on_with_the_tars_that_are_not_done(
     write = write_tokens
     calls: list[Path] = []
 
-    def stop_at_the_second(out: Path, shard: Path, *rest: object) -> None:
-        calls.append(shard)
+    def stop_at_the_second(out: Path, shard: Tar, *rest: object) -> None:
+        calls.append(shard.path)
         if len(calls) == 2:
             raise KeyboardInterrupt
         write(out, shard, *rest)  # type: ignore[arg-type]
@@ -142,7 +175,7 @@ def test_a_damaged_picture_has_no_tokens_and_is_passed_over_in_training(root: Pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"flip": 0.5}, r"crop_scale is 1 and task\.flip 0\.5; set them to 1 and 0"),
+        ({"flip": 0.5}, r"crop_scale is 1, task\.flip 0\.5 and task\.color_jitter 0; set them to 1, 0 and 0"),
         ({"crop_scale": 0.2}, r"crop_scale is 0\.2"),
     ],
 )

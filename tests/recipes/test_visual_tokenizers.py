@@ -198,7 +198,7 @@ def test_the_demo_learns_from_the_weights_in_the_package(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["timm:no_such_model", "timm:vit_base_patch16_224.no_such_tag"])
 def test_a_teacher_that_cannot_be_had_is_one_clear_line(name: str) -> None:
     with pytest.raises(ConfigError, match=r"timm can not give it .*check the name") as error:
-        find_teacher(name, (2, 2))
+        find_teacher(name, (2, 2), 16)
     assert "\n" not in str(error.value)
 
 
@@ -209,7 +209,7 @@ def test_weights_that_cannot_be_fetched_are_one_clear_line(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match="timm can not give it .*the network where its weights") as error:
-        find_teacher("timm:test_vit.r160_in1k", (2, 2))
+        find_teacher("timm:test_vit.r160_in1k", (2, 2), 16)
     assert "\n" not in str(error.value)
 
 

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from imglish.structures import batches
-from imglish.structures.batches import IGNORE, Batch, ImageBatch, MaskedBatch
+from imglish.structures.batches import IGNORE, Batch, Bucket, ImageBatch, MaskedBatch, MaskedText
 
 KINDS = [
     kind
     for kind in vars(batches).values()
     if isinstance(kind, type) and issubclass(kind, Batch) and kind is not Batch
 ]
+# Fields that are no tensor, or none by themselves.
+PLAIN: dict[str, object] = {"buckets": (), "inside": (2, 3), "flipped": True, "views": ()}
 # Tensors of the meta device have no values, but they have a device of their own on every machine.
 ELSEWHERE = "meta"
 
@@ -26,6 +28,9 @@ def filled(kind: type[Batch], *, whole: bool = True) -> Batch:
     values: dict[str, object] = {}
     for number, (name, hint) in enumerate(get_type_hints(kind).items()):
         optional = NoneType in get_args(hint)
+        if name in PLAIN:
+            values[name] = PLAIN[name]
+            continue
         if isinstance(hint, type) and issubclass(hint, Batch):
             values[name] = filled(hint, whole=whole)
         elif whole or not optional:
@@ -41,7 +46,7 @@ def tensors(batch: Batch) -> dict[str, Tensor]:
         value = getattr(batch, field.name)
         if isinstance(value, Batch):
             found |= {f"{field.name}.{name}": tensor for name, tensor in tensors(value).items()}
-        elif value is not None:
+        elif isinstance(value, Tensor):
             found[field.name] = value
     return found
 
@@ -63,6 +68,14 @@ def test_every_tensor_of_a_batch_moves(kind: type[Batch], whole: bool) -> None:
     for name, tensor in after.items():
         assert tensor.device.type == ELSEWHERE, name
         assert tensor.shape == before[name].shape and tensor.dtype == before[name].dtype, name
+
+
+def test_a_batch_that_moves_keeps_what_is_no_tensor() -> None:
+    buckets = (Bucket(rows=2, length=3, tokens=5),)
+    texts = MaskedText(
+        token_ids=torch.ones(2, 3), padding=torch.ones(2, 3), targets=torch.ones(2, 3), buckets=buckets
+    )
+    assert texts.to(ELSEWHERE).buckets == buckets
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -58,8 +58,8 @@ def logits_of(task: CaptioningTask, batch: CaptionBatch) -> Tensor:
 def test_a_step_gives_a_finite_loss_and_logs_it() -> None:
     out = build().train().training_step(caption_batch())
     assert out.loss.isfinite() and out.loss.ndim == 0
-    assert out.logs.keys() == {"loss", "accuracy"}
-    torch.testing.assert_close(out.logs["loss"], out.loss.detach())
+    assert out.logs.keys() == {"loss_caption", "accuracy"}
+    torch.testing.assert_close(out.logs["loss_caption"], out.loss.detach())
     assert not any(value.requires_grad for value in out.logs.values())
 
 
@@ -91,7 +91,10 @@ def test_late_in_training_the_worst_words_are_dropped() -> None:
     torch.testing.assert_close(task.training_step(batch).loss, whole)
     for step, expected in ((5, whole), (20, best), (5, whole)):  # a run may be resumed from before
         task.begin_step(step)
-        torch.testing.assert_close(task.training_step(batch).loss, expected)
+        out, counts = task.training_step(batch), task.counts(batch)
+        torch.testing.assert_close(out.loss, expected)
+        assert counts == {"caption": 3 if expected is best else 7} and out.sums is not None
+        torch.testing.assert_close(out.sums["caption"] / counts["caption"], expected)
 
 
 def test_unless_asked_for_no_word_is_ever_dropped() -> None:

@@ -112,7 +112,8 @@ def unused(task: MaskedDataModelingTask) -> set[str]:
 def test_a_step_gives_a_finite_loss_and_logs_all_its_terms() -> None:
     out = build().train().training_step(masked_batch())
     assert out.loss.isfinite() and out.loss.ndim == 0
-    assert out.logs.keys() == {f"{kind}_{stream}" for kind in ("loss", "accuracy") for stream in STREAMS}
+    terms_logged = {f"{kind}_{stream}" for kind in ("loss", "accuracy") for stream in STREAMS}
+    assert out.logs.keys() == {*terms_logged, "wasted_tokens"}
     assert not any(value.requires_grad for value in out.logs.values())
     terms = torch.stack([out.logs[f"loss_{stream}"] for stream in STREAMS])
     assert (terms > 0).all()

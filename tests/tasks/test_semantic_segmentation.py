@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imglish.decoding.sliding import View, Windows, class_map
 from imglish.metrics.segmentation_iou import SegmentationIou
-from imglish.models.segmenters.semantic import beit3_segmenter
+from imglish.models.segmenters.build import beit3_segmenter
+from imglish.models.segmenters.config import SegmenterConfig, SemanticFpnConfig, UPerNetConfig
+from imglish.models.segmenters.semantic import SemanticSegmenter
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.structures.batches import SegmentationBatch
 from imglish.tasks.semantic_segmentation import SemanticSegmentationTask
@@ -19,10 +22,17 @@ ADAPTER = ViTAdapterConfig(num_interactions=2, stem_width=8, num_heads=4, num_po
 IGNORED = 255
 
 
-def build() -> SemanticSegmentationTask:
+FPN = SemanticFpnConfig(neck_width=16, head_width=16)
+UPERNET = UPerNetConfig(head_width=16, auxiliary_width=8, dropout=0.0)
+
+
+def build(config: SegmenterConfig = FPN, windows: Windows | None = None) -> SemanticSegmentationTask:
     torch.manual_seed(0)
-    model = beit3_segmenter(CONFIG, ADAPTER, num_classes=3, neck_width=16, head_width=16)
-    return SemanticSegmentationTask(model, SegmentationIou(CLASSES, {"known": (0, 1)}))
+    model = beit3_segmenter(CONFIG, ADAPTER, config, num_classes=3)
+    assert isinstance(model, SemanticSegmenter)
+    return SemanticSegmentationTask(
+        model, SegmentationIou(CLASSES, {"known": (0, 1)}), auxiliary_weight=0.3, windows=windows
+    )
 
 
 def segmentation_batch() -> SegmentationBatch:
@@ -70,6 +80,38 @@ def test_a_few_steps_lower_the_loss_and_find_the_regions() -> None:
     assert after["semantic/iou/dark"] > 0.8 and after["semantic/iou/light"] > 0.8
 
 
+def test_the_auxiliary_head_adds_its_weighted_loss() -> None:
+    task, batch = build(UPERNET).eval(), segmentation_batch()
+    with_noise(task.model)
+    out = task.training_step(batch)
+    logits, auxiliary = task.model(batch.images, with_auxiliary=True)
+    main, helping = (
+        F.cross_entropy(F.interpolate(x, size=(32, 64), mode="bilinear"), batch.masks)
+        for x in (logits, auxiliary)
+    )
+    torch.testing.assert_close(out.loss, main + 0.3 * helping)
+    torch.testing.assert_close(out.logs["loss_auxiliary"], 0.3 * helping.detach())
+    torch.testing.assert_close(out.logs["loss_main"], main.detach())
+    assert helping > 0.1
+
+
+def test_upernet_learns_through_both_heads() -> None:
+    task, batch = build(UPERNET), segmentation_batch()
+    losses = fit(task, batch, 25, lr=1e-2)
+    assert losses[-1] < 0.3 * losses[0]
+    assert scores(task, batch)["semantic/pixel_accuracy"] > 0.9
+
+
+def test_scoring_may_go_by_windows() -> None:
+    windows, batch = Windows((32, 32), (32, 16)), segmentation_batch()
+    whole, cut = build(), build(windows=windows)
+    with_noise(whole.model), with_noise(cut.model)
+    assert scores(whole, batch) != scores(cut, batch)
+    found = class_map(cut.model, View(batch.images), size=(32, 64), windows=windows)
+    accuracy = (found == batch.masks).float().mean().item()
+    assert scores(cut, batch)["semantic/pixel_accuracy"] == pytest.approx(accuracy)
+
+
 def constant(task: SemanticSegmentationTask, chosen: int) -> None:
     """Make the task's model give every pixel one class."""
     classifier = task.model.head.classifier  # type: ignore[union-attr]
@@ -89,8 +131,11 @@ def test_the_metric_counts_labelled_pixels_at_the_size_of_the_masks() -> None:
             "semantic/mean_iou": light / known / 2,  # dark pixels are none found, "never" does not count
             "semantic/mean_iou_known": light / known / 2,
             "semantic/pixel_accuracy": light / known,
+            "semantic/mean_accuracy": 0.5,
             "semantic/iou/dark": 0.0,
             "semantic/iou/light": light / known,
+            "semantic/accuracy/dark": 0.0,
+            "semantic/accuracy/light": 1.0,
         }
     )
 

@@ -206,6 +206,24 @@ def test_what_lies_in_a_damaged_checkpoint_is_taken_from_the_one_before(
         checkpoints.load_latest(again, ONE)
 
 
+def test_a_checkpoint_without_the_share_of_a_rank_is_passed_over_and_never_started_anew_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    current, checkpoints = state(), Checkpoints(tmp_path, 2)
+    for _ in range(2):
+        checkpoints.save(current, ONE)
+        update(current)
+    (tmp_path / "step_00000002" / "__0_0.distcp").unlink()
+    again = state(seed=1)
+    assert checkpoints.load_latest(again, ONE) and again.step == 1
+    assert "step_00000002 is damaged" in caplog.text and "__0_0.distcp" in caplog.text
+    (tmp_path / "step_00000001" / "__0_0.distcp").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint can be read \(.*__0_0\.distcp.*remove the folder"
+    ):
+        checkpoints.load_latest(again, ONE)
+
+
 def test_a_checkpoint_of_another_run_is_refused_by_name(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, 2)
     checkpoints.save(state(averaged=False), ONE)

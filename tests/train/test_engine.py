@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from imglish.data.loader import SinglePlan, Source, prefetch
+from imglish.data.loader import Loaded, SinglePlan, Source, prefetch
 from imglish.errors import CheckpointError, DataFormatError
+from imglish.structures.batches import ImageBatch
 from imglish.train.checkpoint import Checkpoints, load_strictly
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from imglish.train.distributed import Ranks
 from imglish.train.ema import Ema
-from imglish.train.logging import SkippedLog
+from imglish.train.logging import RunLog, SkippedLog, read_log
 from imglish.train.loop import LoopConfig, NonFiniteLossError, train
 from imglish.train.optimizer import build_optimizer, layer_scale
 from imglish.train.schedule import learning_rate
@@ -143,3 +146,29 @@ def test_a_loss_that_is_no_number_stops_or_is_left_out(policy: str, tmp_path: Pa
         assert go()
         assert state.step == 3 and (tmp_path / "step_00000003").is_dir()  # the end is saved, skipped or not
     assert all(torch.equal(a, b) for a, b in zip(before, task.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("slow", ["data", "step"])
+def test_the_log_tells_the_share_of_time_that_data_is_waited_for(slow: str, tmp_path: Path) -> None:
+    task = Rule(0.0, pause=slow == "step")  # 50 ms a step
+
+    def batches() -> Iterator[Loaded[ImageBatch]]:
+        for step in range(4):
+            if slow == "data":
+                time.sleep(0.05)
+            yield plan().batch(step)
+
+    config = LoopConfig(
+        train=TrainConfig(num_steps=4, log_every=2),
+        optimizer=OptimizerConfig(),
+        schedule=ScheduleConfig(),
+        global_batch_size=6,
+    )
+    with RunLog(tmp_path, title="waiting", num_steps=4, tensorboard=False) as log:
+        train(
+            task, TrainState(task.model, build_optimizer(task.model, OptimizerConfig()), None), batches(),
+            config, ranks=ONE, checkpoints=Checkpoints(tmp_path, 1), log=log,
+            skipped=SkippedLog(tmp_path, ONE),
+        )  # fmt: skip
+    second = read_log(tmp_path / "metrics.jsonl")[1]["waiting"]  # the first steps warm up
+    assert 0.5 < second < 1 if slow == "data" else 0 <= second < 0.5

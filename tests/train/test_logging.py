@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
 from imglish.train.distributed import Ranks
-from imglish.train.logging import RunLog, SkippedLog, read_log
+from imglish.train.logging import LogError, RunLog, SkippedLog, read_log
+from tests.train.test_checkpoint import ROOM, full_disk
 
 CPU = torch.device("cpu")
 
@@ -72,3 +74,44 @@ def test_a_log_is_cut_back_to_where_the_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("\n".join(records) + '\n{"step": 4, "lo')
     RunLog(tmp_path, title="tiny", num_steps=9, start=2, tensorboard=False).__exit__(None, None, None)
     assert [record["step"] for record in read_log(tmp_path / "metrics.jsonl")] == [1, 2, 2]
+
+
+FULL = (
+    r"can not be written \(File too large\); the last checkpoint is kept\. Make room and go on with --resume"
+)
+
+
+def test_a_full_disk_stops_a_run_in_one_line_and_costs_no_line_of_its_log(tmp_path: Path) -> None:
+    with RunLog(tmp_path, title="tiny", num_steps=99, tensorboard=False) as log:
+        step = 1
+        while (tmp_path / "metrics.jsonl").stat().st_size < ROOM - 20:  # the next line is longer
+            log.scalars(step, {"loss": 1.0})
+            step += 1
+        with full_disk(), pytest.raises(LogError, match=FULL) as caught:
+            log.scalars(step, {"loss": 2.0})
+    assert str(caught.value).startswith(f"{tmp_path}/metrics.jsonl ") and "\n" not in str(caught.value)
+    assert [record["step"] for record in read_log(tmp_path / "metrics.jsonl")] == list(range(1, step))
+    with RunLog(tmp_path, title="tiny", num_steps=99, start=step - 1, tensorboard=False) as log:
+        log.scalars(step, {"loss": 2.0})  # there is room again
+    assert [record["step"] for record in read_log(tmp_path / "metrics.jsonl")] == list(range(1, step + 1))
+
+
+def test_a_list_of_damaged_samples_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
+    skipped = SkippedLog(tmp_path, Ranks(1, 2, CPU))
+    skipped.add(1, ["a.png is damaged"])
+    with full_disk(), pytest.raises(LogError, match=rf"skipped\.rank1\.log {FULL}"):
+        skipped.add(2, ["b.png is damaged " * ROOM])
+
+
+def test_tensorboard_on_a_full_disk_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # its writing thread dies loudly
+    with full_disk(), pytest.raises(LogError, match=rf"tensorboard {FULL}"):
+        with RunLog(tmp_path, title="tiny", num_steps=99) as log:
+            for step in range(10):
+                log.scalars(step, {f"a_long_name_{number}": 1.0 for number in range(20)})
+
+
+def test_a_folder_that_can_not_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(LogError, match=r"metrics\.jsonl can not be written \(File exists\)"):
+        RunLog(tmp_path / "run", title="tiny", num_steps=9)

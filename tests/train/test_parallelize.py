@@ -10,11 +10,12 @@ from torch import distributed as dist
 
 from imglish.errors import ConfigError
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.beit3.encoder import Block
+from imglish.models.beit3.encoder import Beit3Encoder, Block
 from imglish.models.beit3.heads import Beit3ForVqa
 from imglish.models.vqkd.model import Vqkd
+from imglish.nn.patch_embedding import PatchEmbedding
 from imglish.train.distributed import Ranks
-from imglish.train.parallelize import blocks_of, parallelize, shard, unwrap
+from imglish.train.parallelize import blocks_of, parallelize, shard, synchronise_norms, unwrap
 from tests.tasks.test_masked_data_modeling import TOKENIZER
 
 ONE = Ranks(0, 1, torch.device("cpu"))
@@ -37,6 +38,23 @@ def test_a_model_that_uses_a_part_of_the_encoder_trains_in_parallel(group: Ranks
     for _ in range(3):  # the wrapper complains in the step after the one that left something out
         wrapped(torch.rand(2, 3, 32, 32), torch.randint(4, 29, (2, 5))).sum().backward()
     assert unwrap(wrapped) is model and model.head.output.weight.grad is not None
+
+
+def stem_for(ranks: Ranks) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return synchronise_norms(PatchEmbedding(patch_size=16, width=32, stem="convolutional"), ranks)
+
+
+def test_batch_norm_counts_the_pictures_of_all_gpus_wherever_it_lies() -> None:
+    cuda = torch.device("cuda")
+    found = []
+    for ranks in (ONE, Ranks(0, 1, cuda), Ranks(0, 2, ONE.device), Ranks(0, 2, cuda)):
+        kinds = {type(part) for part in stem_for(ranks).modules()}
+        found.append((torch.nn.BatchNorm2d in kinds, torch.nn.SyncBatchNorm in kinds))
+    assert found == [(True, False)] * 3 + [(False, True)]
+    plain, synchronised = stem_for(ONE).state_dict(), stem_for(Ranks(0, 2, cuda)).state_dict()
+    assert synchronised.keys() == plain.keys()
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in synchronised.items())
 
 
 def test_one_device_for_several_ranks_is_refused() -> None:
@@ -90,3 +108,25 @@ def test_compiled_blocks_compute_the_same() -> None:
         found.append((logits.detach(), gradient))
     for plain, other in zip(*found, strict=True):
         torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-5)  # float32, fused in another way
+
+
+def test_all_kinds_of_sequences_of_pretraining_are_compiled() -> None:
+    """Torch would give up after 8 graphs of a block, and run what is left as it is, only a line saying so."""
+    config = replace(CONFIG, depth=2, drop_path=0.1, num_fusion_layers=1, split_attention=False)
+    model = Beit3Encoder(config)
+    limits = {"recompile_limit": 8, "fail_on_recompile_limit_hit": True}
+    with torch._dynamo.config.patch(limits):
+        parallelize(model, "single", ONE, compiled=True)
+        for block in model.blocks:
+            block.compile(backend="eager")  # the graphs count, and not what is made of them
+        images = torch.rand(6, 3, 32, 32)
+        for rows, length in ((6, 4), (3, 7), (2, 5)):
+            ids, padding = torch.randint(4, 29, (rows, length)), torch.zeros(rows, length, dtype=torch.bool)
+            for learns in (True, False):
+                model.train(learns)
+                with torch.set_grad_enabled(learns):
+                    model(images)
+                    for mask in (None, padding):
+                        model(token_ids=ids, padding=mask)
+                        model(images[:rows], ids, padding=mask)
+    torch.compiler.reset()

@@ -16,6 +16,8 @@ from imglish.train.logging import read_log
 ROOT = Path(__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+# Processes that go on are never waited for as long; on a busy machine alone their start takes minutes.
+PATIENCE = 400
 # Gradients of two ranks are summed in another order than those of one batch.
 ROUNDING = {"rtol": 1e-4, "atol": 1e-6}
 
@@ -25,29 +27,36 @@ def command(out: Path, *options: str) -> list[str]:
 
 
 def run(out: Path, *options: str) -> None:
-    subprocess.run(command(out, *options), cwd=ROOT, check=True, capture_output=True, timeout=120)
+    subprocess.run(command(out, *options), cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE)
 
 
 def start_and_stop(out: Path, number: signal.Signals) -> None:
     """Send a signal to a run that has saved a checkpoint and is between two."""
-    process = subprocess.Popen(
-        command(out, "--pause"),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    wait_for_lines(out, 13)
+    process = start(out, command(out, "--pause"))
+    wait_for_lines(out, 13, process)
     if number is signal.SIGKILL:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    process.wait(timeout=60)
+    process.wait(timeout=PATIENCE)
 
 
-def wait_for_lines(out: Path, number: int) -> None:
-    deadline = time.monotonic() + 90
-    while len(read_log(out / "metrics.jsonl")) < number and time.monotonic() < deadline:
+def start(out: Path, words: list[str]) -> subprocess.Popen[bytes]:
+    """Start a process whose output goes to a file in ``out``."""
+    out.mkdir()
+    with (out / "said").open("wb") as said:
+        return subprocess.Popen(
+            words, cwd=ROOT, stdout=said, stderr=said, env=ONE_THREAD, start_new_session=True
+        )
+
+
+def wait_for_lines(out: Path, number: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a run has logged so many steps; one that ends before fails with what it said."""
+    deadline = time.monotonic() + PATIENCE
+    while len(read_log(out / "metrics.jsonl")) < number:
+        said = (out / "said").read_text(errors="replace")
+        assert process.poll() is None, f"the run ended before step {number}:\n{said}"
+        assert time.monotonic() < deadline, f"no step {number} in {PATIENCE} s:\n{said}"
         time.sleep(0.02)
 
 
@@ -111,15 +120,12 @@ def test_a_rank_that_dies_under_torchrun_is_started_again_and_nothing_is_lost(tm
     for name in ("undisturbed", "killed"):
         out = tmp_path / name
         options = ("--background", "--pause") if name == "killed" else ("--background",)
-        process = subprocess.Popen(
-            [*TORCHRUN, "--max-restarts", "1", "-m", "tests.train.tiny", str(out), *options],
-            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ONE_THREAD,
-        )  # fmt: skip
+        process = start(out, [*TORCHRUN, "--max-restarts", "1", "-m", "tests.train.tiny", str(out), *options])
         if name == "killed":
-            wait_for_lines(out, 13)
+            wait_for_lines(out, 13, process)
             victim = int((out / "process_1").read_text())
             os.kill(victim, signal.SIGKILL)
-        assert process.wait(timeout=120) == 0
+        assert process.wait(timeout=PATIENCE) == 0, (out / "said").read_text(errors="replace")
         ends.append(out)
     assert int((tmp_path / "killed" / "process_1").read_text()) != victim
     assert_same(*ends)
@@ -134,7 +140,7 @@ def test_two_ranks_train_as_one_with_the_whole_batch(tmp_path: Path) -> None:
         cwd=ROOT,
         check=True,
         capture_output=True,
-        timeout=180,
+        timeout=PATIENCE,
         env=ONE_THREAD,
     )
     one, two = (

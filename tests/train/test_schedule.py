@@ -29,6 +29,14 @@ def test_a_warmup_starts_where_it_is_told() -> None:
     assert found[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
 
 
+def test_a_poly_line_is_warmed_up_by_a_factor_and_would_end_after_the_last_step() -> None:
+    # Rates of mmcv's PolyLrUpdaterHook with power 1, min_lr 0, warmup_iters 4, warmup_ratio 0.2: the warmup
+    # multiplies what the line has come to.
+    schedule = ScheduleConfig(kind="poly", warmup_steps=4, warmup_lr=0.2, final_lr=0.0)
+    line = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
+    assert rates(10, schedule) == pytest.approx([0.2, 0.4 * 0.9, 0.6 * 0.8, 0.8 * 0.7, *line[4:]])
+
+
 @pytest.mark.parametrize("kind", ["cosine", "linear"])
 @pytest.mark.parametrize("warmup", [0, 1, 5, 6, 9])
 def test_no_warmup_is_too_long_or_too_short(kind: Literal["cosine", "linear"], warmup: int) -> None:

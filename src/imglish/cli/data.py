@@ -1,4 +1,4 @@
-"""``imglish data check``: say which lines of a table are wrong, and why, before a training run does."""
+"""``imglish data check``: say what of own data is wrong, and why, before a training run does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -14,25 +15,31 @@ from rich.progress import Progress, TaskID
 from imglish.cli.usage import UsageError, did_you_mean
 from imglish.errors import DataFormatError
 from imglish.recipes.check_data import CheckOptions, TableCheck, check_table
+from imglish.recipes.check_masks import Layout, MaskCheck, check_masks
+from imglish.recipes.data_config import SegmentationFolderData, SegmentationSetData
 
 _ACTIONS = ("check",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """Check tables of own data: every line, and every picture they name.
+    """Check own data: tables with every picture they name, and folders of pictures with masks.
 
     The first table of a kind is taken for that of training, and others of its kind are held against it.
 
     Args:
         tables: JSONL, CSV or TSV files with the columns image and text, image and question and answer, image
-            and image2 and text and label, or image and label.
+            and image2 and text and label, or image and label; or the root of pictures with masks.
         decode: Decode every picture; --no-decode only looks whether it exists.
         answers: An answer2label.txt; questions none of whose answers it has are wrong.
         min_answer_count: Of the run to come (task.min_answer_count): rarer answers become no classes.
         max_text_tokens: Of the run to come (task.max_text_tokens): longer texts are cut.
         text_tokenizer: A .spm file that counts tokens; without one words are counted.
-        show: Wrong lines to list, at most, of each table.
+        layout: Of a folder: own pictures in images and masks, or one of the published sets.
+        classes: A text file that says which value or colour of the masks is which class.
+        background: Whether 0 (black) in own masks is a class, or ignored.
+        ignored: Values of own masks that count for nothing.
+        show: Wrong lines to list, at most, of each table or split.
     """
 
     tables: tyro.conf.Positional[tuple[Path, ...]]
@@ -41,6 +48,10 @@ class Check:
     min_answer_count: int = 9
     max_text_tokens: int = 64
     text_tokenizer: Path | None = None
+    layout: Layout = "own"
+    classes: Path | None = None
+    background: Literal["class", "ignored"] = "class"
+    ignored: tuple[int, ...] = (255,)
     show: int = 20
 
     def __post_init__(self) -> None:
@@ -55,7 +66,7 @@ def run(arguments: Sequence[str]) -> None:
     """Check tables; one with wrong lines ends in an error."""
     action = arguments[0] if arguments else "-h"
     if action in ("-h", "--help"):
-        print("usage: imglish data check TABLE... [OPTIONS]\n\nimglish data check --help lists the options.")
+        print("usage: imglish data check DATA... [OPTIONS]\n\nimglish data check --help lists the options.")
         return
     if action not in _ACTIONS:
         raise UsageError(f"there is no action {action!r}{did_you_mean(action, _ACTIONS) or ': say check'}")
@@ -71,6 +82,9 @@ def run(arguments: Sequence[str]) -> None:
     trained: dict[str, TableCheck] = {}
     wrong: list[int] = []
     for table in options.tables:
+        if table.is_dir():
+            wrong += _check_folder(table, options, console)
+            continue
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(f"checking {table.name}", total=None)
             try:
@@ -84,10 +98,44 @@ def run(arguments: Sequence[str]) -> None:
         _show(found, options.show)
         wrong.append(len(found.problems))
     if total := sum(wrong):
-        tables = f" in {sum(map(bool, wrong))} of {len(wrong)} tables" if len(wrong) > 1 else ""
+        what = "tables" if all(not table.is_dir() for table in options.tables) else "tables and splits"
+        tables = f" in {sum(map(bool, wrong))} of {len(wrong)} {what}" if len(wrong) > 1 else ""
         raise DataFormatError(
             f"{total} problem{'s' if total > 1 else ''}{tables}; mend or remove what is listed above"
         )
+
+
+def _check_folder(root: Path, options: Check, console: Console) -> list[int]:
+    """Check pictures with masks; returns the number of problems of each split."""
+    if options.layout == "own":
+        data: SegmentationFolderData | SegmentationSetData = SegmentationFolderData(
+            root=root, classes=options.classes, background=options.background, ignored=options.ignored
+        )
+    else:
+        data = SegmentationSetData(name=options.layout, root=root)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"checking {root.name}", total=None)
+        try:
+            checks = check_masks(data, partial(_advance, bar, task))
+        except DataFormatError as error:
+            bar.stop()
+            print(error)
+            return [1]
+    for found in checks:
+        _show_masks(root, found, options.show)
+    return [len(found.problems) for found in checks]
+
+
+def _show_masks(root: Path, found: MaskCheck, most: int) -> None:
+    print(f"{root} ({found.split}): {found.num_samples} pictures with masks, {len(found.classes)} classes")
+    for problem in found.problems[:most]:
+        print(f"  {problem}")
+    if len(found.problems) > most:
+        print(f"  and {len(found.problems) - most} more (--show)")
+    for name, pictures, share in found.shares():
+        print(f"  {name}: {pictures} pictures, {share:.2%} of labelled pixels")
+    for note in found.notes:
+        print(f"  note: {note}")
 
 
 def _show(found: TableCheck, most: int) -> None:

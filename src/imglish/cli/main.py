@@ -133,8 +133,20 @@ def _world(arguments: Sequence[str]) -> None:
     run(arguments)
 
 
+def _plan(arguments: Sequence[str]) -> None:
+    from imglish.cli.plan import run
+
+    run(arguments)
+
+
 def _train(arguments: Sequence[str]) -> None:
     from imglish.cli.train import run
+
+    run(arguments)
+
+
+def _submit(arguments: Sequence[str]) -> None:
+    from imglish.cli.submit import run
 
     run(arguments)
 
@@ -201,6 +213,7 @@ COMMANDS: dict[str, Command] = {
     "shards": Command(
         summary="pack pictures, texts or pairs into indexed tar shards",
         run=_shards,
+        interrupted="the same command goes on after the last whole tar",
     ),
     "tokenize": Command(
         summary="write the visual tokens of shards once, for pretraining to read",
@@ -208,11 +221,15 @@ COMMANDS: dict[str, Command] = {
         interrupted="the same command goes on with the tars that are not done",
     ),
     "tokenizer": Command(summary="train a text tokenizer on shards or text files", run=_tokenizer),
+    "plan": Command(
+        summary="say what pretraining will take: tokens, operations, memory, hours, storage", run=_plan
+    ),
     "train": Command(
         summary="train a recipe",
         run=_train,
         interrupted="the same command with --resume goes on from the last checkpoint",
     ),
+    "submit": Command(summary="train a recipe as a Slurm job that goes on by itself", run=_submit),
     "evaluate": Command(summary="score a trained recipe on its validation data", run=_evaluate),
     "predict": Command(
         summary="caption, ask about, classify, search, match, judge or segment your own pictures",

@@ -11,7 +11,8 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from imglish.recipes.pack_shards import REFUSED, PackOptions, pack_shards
+from imglish.recipes.pack_shards import PackOptions, pack_shards
+from imglish.recipes.unfinished_shards import REFUSED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,7 @@ class Shards:
         max_side: Longest side in pixels: larger pictures are made smaller and encoded anew; 0 keeps every
             file as it is.
         images: The folder that pictures named in files are relative to; by default that of the file.
+        num_workers: Processes that decode pictures; 0 decodes in this one. The bytes are the same.
     """
 
     sources: tyro.conf.Positional[tuple[Path, ...]]
@@ -35,6 +37,7 @@ class Shards:
     shard_size: int = 1000
     max_side: int = 0
     images: Path | None = None
+    num_workers: int = 0
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -44,7 +47,11 @@ class Shards:
     def options(self) -> PackOptions:
         """What the recipe wants to know."""
         return PackOptions(
-            kind=self.kind, shard_size=self.shard_size, max_side=self.max_side, images=self.images
+            kind=self.kind,
+            shard_size=self.shard_size,
+            max_side=self.max_side,
+            images=self.images,
+            num_workers=self.num_workers,
         )
 
 
@@ -64,5 +71,7 @@ def run(arguments: Sequence[str]) -> None:
             ),
         )
     print(f"{options.out}: {packed.num_samples} {options.kind} in {packed.num_shards} tars")
+    if packed.num_done_before:
+        print(f"{packed.num_done_before} of the tars had been packed before")
     if packed.num_refused:
         print(f"{packed.num_refused} samples were refused; {options.out / REFUSED} says which, and why")

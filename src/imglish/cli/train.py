@@ -59,20 +59,29 @@ def run(arguments: Sequence[str]) -> None:
         options = tyro.cli(TrainWorld, args=rest, prog="imglish train world")
         print_scores(options.out, train_world(options.out))
         return
+    changed = configure(name, rest)
+    out = changed.out or Path("runs") / name
+    print_scores(out, train_recipe(changed.settings, out, resume=changed.resume))
+
+
+def configure(name: str, arguments: Sequence[str]) -> Train:
+    """A recipe with the options of ``imglish train`` applied.
+
+    Raises:
+        ConfigError: A setting is none, or does not go with the others.
+        UsageError: There is no such recipe.
+    """
     if name not in RECIPES:
         raise UsageError(
             f"there is no recipe {name!r}{did_you_mean(name, RECIPES)}; see imglish train --help"
         )
-    config = choose(RECIPES[name](), rest)
-    changed = tyro.cli(
+    return tyro.cli(
         Train,
-        args=rest,
+        args=arguments,
         prog=f"imglish train {name}",
-        default=Train(settings=config),
+        default=Train(settings=choose(RECIPES[name](), arguments)),
         config=(tyro.conf.AvoidSubcommands,),
     )
-    out = changed.out or Path("runs") / name
-    print_scores(out, train_recipe(changed.settings, out, resume=changed.resume))
 
 
 def overview() -> str:

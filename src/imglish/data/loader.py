@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from imglish.errors import ConfigError, DataFormatError
+from imglish.errors import ConfigError, DataFormatError, ImglishError
 
 log = logging.getLogger(__name__)
 S_co = TypeVar("S_co", covariant=True)
@@ -141,6 +141,7 @@ def prefetch(plan: BatchPlan[B], start: int, stop: int, num_workers: int = 0) ->
 
     Raises:
         DataFormatError: Too many samples in a row are damaged.
+        RemoteError: A remote shard can not be had.
     """
     if num_workers == 0:
         return (plan.batch(step) for step in range(start, stop))
@@ -198,7 +199,7 @@ def evaluation_batches(
         yield Loaded(collate(samples), tuple(skipped))
 
 
-class _Steps(torch.utils.data.Dataset[Loaded[Any] | DataFormatError]):
+class _Steps(torch.utils.data.Dataset[Loaded[Any] | ImglishError]):
     """The plan in the shape that DataLoader's workers read.
 
     An error is handed over as a value: raised in a worker, it would arrive with that worker's traceback in
@@ -211,16 +212,16 @@ class _Steps(torch.utils.data.Dataset[Loaded[Any] | DataFormatError]):
     def __len__(self) -> int:
         return self.stop
 
-    def __getitem__(self, step: int) -> Loaded[Any] | DataFormatError:
+    def __getitem__(self, step: int) -> Loaded[Any] | ImglishError:
         try:
             return self.plan.batch(step)
-        except DataFormatError as error:
+        except ImglishError as error:
             return error
 
 
-def _checked(made: Loaded[B] | DataFormatError) -> Loaded[B]:
+def _checked(made: Loaded[B] | ImglishError) -> Loaded[B]:
     """A batch as a worker made it; raises what the worker met instead."""
-    if isinstance(made, DataFormatError):
+    if isinstance(made, ImglishError):
         raise made
     return made
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from imglish.data.pretraining import PictureSource, TextSource
+from imglish.data.pretraining import PictureSource, TextSource, TokenSource
 from imglish.errors import ConfigError
 
 _LONGEST_PATTERN = 1_000_000
@@ -82,6 +82,19 @@ class MixedPictures:
         """Picture uint8 (3, H, W) and its texts; raises DataFormatError where it is damaged."""
         which, number = self.proportions.place(index)
         return self.sources[which].sample(number)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixedTokens:
+    """Stored visual tokens of the pictures of several sources, in the ``proportions`` of `MixedPictures`."""
+
+    sources: Sequence[TokenSource]
+    proportions: Proportions
+
+    def tokens(self, index: int) -> Tensor:
+        """Visual tokens int64 (N,) of a picture; raises DataFormatError where there are none."""
+        which, number = self.proportions.place(index)
+        return self.sources[which].tokens(number)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

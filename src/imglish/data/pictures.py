@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from imglish.data.transforms.upright import open_image, to_rgb
 from imglish.errors import DataFormatError
+
+MaskKind = Literal["grey", "palette", "colours"]
 
 _ONE_CHANNEL = {"1": np.uint8, "L": np.uint8, "P": np.uint8, "I;16": np.int32, "I": np.int32}
 
@@ -47,23 +50,59 @@ def read_mask(path: Path, size: tuple[int, int]) -> Tensor:
     """Decode a map of class ids.
 
     Args:
-        path: A picture file of one channel (grey or palette); its values are the ids.
+        path: A picture file of one channel (grey or palette), whose values are the ids, or of three equal
+            ones, as some programs write grey.
         size: (height, width) in pixels of the picture it belongs to.
 
     Returns:
         uint8 (H, W), or int32 (H, W) for files of 16 bits.
 
     Raises:
-        DataFormatError: The file is missing, cut short or damaged, has several channels or another size.
+        DataFormatError: The file is missing, cut short or damaged, has colours or another size.
     """
     image = _decode(_read(path), str(path))
+    if image.mode in ("LA", "RGB", "RGBA") and _is_grey(image):
+        image = image.getchannel(0)
     if image.mode not in _ONE_CHANNEL:
         raise DataFormatError(
             f"{path}: has channels {'+'.join(image.getbands())}; expected one channel of class ids: "
-            "convert colours to ids first"
+            "name the class of each colour, or convert colours to ids first"
         )
     _check_size(image, path, size)
     return torch.from_numpy(np.array(image, dtype=_ONE_CHANNEL[image.mode]))
+
+
+def read_mask_colors(path: Path, size: tuple[int, int]) -> Tensor:
+    """Decode a map of classes that are told apart by colour: 65536 R + 256 G + B, int32 (H, W).
+
+    Files with a palette are taken for their colours, grey ones for R = G = B. Arguments and errors are those
+    of `read_mask`.
+    """
+    image = to_rgb(_decode(_read(path), str(path)), str(path))
+    _check_size(image, path, size)
+    return torch.from_numpy(np.asarray(image).astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32))
+
+
+def has_colors(path: Path) -> bool:
+    """Whether a mask file has three channels of colour, be they alike or not; errors as in `read_mask`."""
+    return _decode(_read(path), str(path)).mode in ("RGB", "RGBA")
+
+
+def mask_values(path: Path) -> tuple[MaskKind, frozenset[int]]:
+    """How a mask is written, and which values it has.
+
+    Returns:
+        ``grey`` with grey levels, ``palette`` with its numbers, or ``colours`` with 65536 R + 256 G + B.
+
+    Raises:
+        DataFormatError: The file is missing, cut short or damaged.
+    """
+    image = _decode(_read(path), str(path))
+    size = (image.height, image.width)
+    if image.mode in ("RGB", "RGBA") and not _is_grey(image):
+        return "colours", frozenset(np.unique(read_mask_colors(path, size).numpy()).tolist())
+    kind: MaskKind = "palette" if image.mode == "P" else "grey"
+    return kind, frozenset(np.unique(read_mask(path, size).numpy()).tolist())
 
 
 def read_segment_ids(path: Path, size: tuple[int, int]) -> Tensor:
@@ -95,6 +134,14 @@ def _decode(data: bytes, name: str, *, upright: bool = False) -> Image.Image:
     if not data:
         raise DataFormatError(f"{name}: is empty; expected a picture: get it again")
     return open_image(io.BytesIO(data), name, upright=upright)
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether the colour channels are all alike."""
+    if image.mode == "LA":
+        return True
+    pixels = np.asarray(image)[..., :3]
+    return bool((pixels == pixels[..., :1]).all())
 
 
 def _check_size(image: Image.Image, path: Path, size: tuple[int, int]) -> None:

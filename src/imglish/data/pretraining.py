@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from imglish.data.buckets import cut_into_buckets
 from imglish.data.collate import pad_ids, padding_of, stack_images
 from imglish.data.packing import pack_documents
 from imglish.data.transforms.image import ImageTransform
 from imglish.data.transforms.text import answers_in, mask_words
 from imglish.structures.batches import (
     IGNORE,
+    Bucket,
     ImageBatch,
     ImageTextBatch,
     MaskedBatch,
@@ -212,7 +214,7 @@ class PairStream:
     """
 
     source: PictureSource
-    transform: ImageTransform
+    transform: PictureTransform
     draw_mask: DrawMask
     masking: WordMasking
     clean_share: float = 0.0
@@ -266,7 +268,7 @@ def collate_masked_images(samples: Sequence[ImageSample]) -> MaskedImages:
     """Stack pictures and their masks."""
     return MaskedImages(
         images=stack_images([s.image for s in samples]),
-        corruption=torch.stack([s.corruption for s in samples]),
+        corruption=_corruption(samples),
         tokens=_stored([s.tokens for s in samples]),
     )
 
@@ -282,29 +284,58 @@ def collate_captioned(samples: Sequence[tuple[Tensor, list[int], int]]) -> Image
     )
 
 
-def collate_masked(samples: Mapping[str, Sequence[ImageSample | TextSample | PairSample]]) -> MaskedBatch:
-    """Join the three streams, keys ``images``, ``texts``, ``pairs``."""
-    images = [s for s in samples["images"] if isinstance(s, ImageSample)]
-    texts = [s for s in samples["texts"] if isinstance(s, TextSample)]
-    pairs = [s for s in samples["pairs"] if isinstance(s, PairSample)]
-    pair_texts = [s.text for s in pairs]
+def collate_masked(
+    samples: Mapping[str, Sequence[ImageSample | TextSample | PairSample]],
+    *,
+    text_buckets: int = 1,
+    pair_buckets: int = 1,
+) -> MaskedBatch:
+    """Join the three streams, keys ``images``, ``texts``, ``pairs``; one without a key is empty.
+
+    Args:
+        samples: Of each stream.
+        text_buckets: Lengths that the texts of the stream of texts are padded to. Rows are sorted by length
+            where there are several; one leaves them in their order.
+        pair_buckets: The same of the texts of pairs.
+    """
+    images = [s for s in samples.get("images", ()) if isinstance(s, ImageSample)]
+    texts = [s for s in samples.get("texts", ()) if isinstance(s, TextSample)]
+    pairs = [s for s in samples.get("pairs", ()) if isinstance(s, PairSample)]
+    if text_buckets > 1:
+        texts.sort(key=lambda s: len(s.token_ids))
+    if pair_buckets > 1:
+        pairs.sort(key=lambda s: len(s.text.token_ids))
+    pictures = [s.image for s in pairs]
     return MaskedBatch(
         images=collate_masked_images(images),
-        texts=MaskedText(
-            token_ids=pad_ids([s.token_ids for s in texts]),
-            padding=padding_of([s.token_ids for s in texts]),
-            targets=pad_ids([s.targets for s in texts], fill=IGNORE),
-        ),
+        texts=MaskedText(**_padded(texts), buckets=_buckets(texts, text_buckets)),
         pairs=MaskedPairs(
-            images=stack_images([s.image.image for s in pairs]),
-            corruption=torch.stack([s.image.corruption for s in pairs]),
-            token_ids=pad_ids([s.token_ids for s in pair_texts]),
-            padding=padding_of([s.token_ids for s in pair_texts]),
-            targets=pad_ids([s.targets for s in pair_texts], fill=IGNORE),
-            answers=torch.tensor([s.answer for s in pair_texts]),
-            tokens=_stored([s.image.tokens for s in pairs]),
+            images=stack_images([s.image for s in pictures]),
+            corruption=_corruption(pictures),
+            **_padded([s.text for s in pairs]),
+            answers=torch.tensor([s.text.answer for s in pairs], dtype=torch.int64),
+            tokens=_stored([s.tokens for s in pictures]),
+            buckets=_buckets([s.text for s in pairs], pair_buckets),
         ),
     )
+
+
+def _padded(texts: Sequence[TextSample]) -> dict[str, Tensor]:
+    """What the streams of texts and of pairs have in common, by field."""
+    return {
+        "token_ids": pad_ids([s.token_ids for s in texts]),
+        "padding": padding_of([s.token_ids for s in texts]),
+        "targets": pad_ids([s.targets for s in texts], fill=IGNORE),
+    }
+
+
+def _buckets(texts: Sequence[TextSample], count: int) -> tuple[Bucket, ...]:
+    return cut_into_buckets([len(s.token_ids) for s in texts], count)
+
+
+def _corruption(samples: Sequence[ImageSample]) -> Tensor:
+    """Hidden patches bool (B, N); (0, 0) where there are no samples."""
+    return torch.stack([s.corruption for s in samples]) if samples else torch.zeros(0, 0, dtype=torch.bool)
 
 
 def _stored(tokens: Sequence[Tensor | None]) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,37 +12,46 @@ from torch import Tensor
 
 from imglish.data.collate import stack_images
 from imglish.data.formats.mask_folder import MaskRecord
-from imglish.data.pictures import read_mask, read_picture
+from imglish.data.formats.mask_labels import MaskLabels
+from imglish.data.mask_classes import read_labels
+from imglish.data.pictures import read_picture
+from imglish.data.transforms.segmentation import ScoredView, ScoringViews
 from imglish.errors import DataFormatError
-from imglish.structures.batches import SegmentationBatch
+from imglish.structures.batches import PictureView, SegmentationBatch
 
-_IGNORED = 255
+SegmentationTransform = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
 
 class SegmentationSample(NamedTuple):
-    """Picture uint8 (3, H, W), class ids int64 (H, W) with 255 ignored, number of the sample."""
+    """Picture (3, H, W), class ids int64 (H, W) with 255 ignored, number of the sample.
+
+    The picture is uint8, or float32 in the range that the model wants where a transform has put it there.
+    ``views`` are what is shown of a picture to be scored, the first of them ``image``; the mask has the size
+    of the picture itself then.
+    """
 
     image: Tensor
     mask: Tensor
     number: int
+    views: tuple[ScoredView, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentationDataset:
-    """Pictures with masks of one folder pair, all of one size.
+    """Pictures with masks.
 
     Args:
         records: Files.
-        flip: Chance of a horizontal flip of both.
-        zero_is_unlabelled: True for ADE20K's masks: 0 is ignored and class c is written as c + 1.
-        num_classes: Larger class ids are refused.
+        labels: What the values of the masks mean; others are refused.
+        transform: Changes picture and mask together; None leaves them.
+        scoring: Makes the views of pictures to be scored, instead of ``transform``; None makes none.
         size: (height, width) in pixels that all pictures must have; None takes them as they are.
     """
 
     records: Sequence[MaskRecord]
-    num_classes: int
-    flip: float = 0.0
-    zero_is_unlabelled: bool = True
+    labels: MaskLabels
+    transform: SegmentationTransform | None = None
+    scoring: ScoringViews | None = None
     size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -62,30 +71,31 @@ class SegmentationDataset:
                 f"{record.path}: is {height} high and {width} wide; expected {self.size[0]} high and "
                 f"{self.size[1]} wide as the others: resize it with its mask, or leave both out"
             )
-        mask = self._classes(read_mask(record.mask_path, (height, width)).to(torch.int64), record)
-        if self.flip and rng.random() < self.flip:
-            image, mask = image.flip(-1), mask.flip(-1)
+        mask = torch.from_numpy(read_labels(record, self.labels, (height, width)))
+        if self.scoring is not None:
+            views = self.scoring(image)
+            return SegmentationSample(views[0].image, mask, index, views)
+        if self.transform is not None:
+            image, mask = self.transform(image, mask, rng)
         return SegmentationSample(image, mask, index)
-
-    def _classes(self, values: Tensor, record: MaskRecord) -> Tensor:
-        """Class ids of a mask's values, 255 where ignored."""
-        first = int(self.zero_is_unlabelled)
-        known = (values >= first) & (values < self.num_classes + first)
-        ignored = ~known & ((values < first) | (values == _IGNORED))
-        strangers = values[~known & ~ignored]
-        if len(strangers):
-            raise DataFormatError(
-                f"{record.mask_path}: has the value {int(strangers[0])}; expected {first} to "
-                f"{self.num_classes + first - 1} for {self.num_classes} classes, or {_IGNORED} for ignored: "
-                "map its values to classes, or leave it out"
-            )
-        return torch.where(ignored, _IGNORED, values - first)
 
 
 def collate_segmentation(samples: Sequence[SegmentationSample]) -> SegmentationBatch:
-    """Stack pictures and masks of one size."""
+    """Stack pictures and masks of one size; pictures in uint8 are put to [-1, 1].
+
+    Raises:
+        ValueError: Several samples have views, which may be of any size.
+    """
+    images = [sample.image for sample in samples]
+    if len(samples) > 1 and any(sample.views for sample in samples):
+        raise ValueError(f"{len(samples)} samples have views of any size; score pictures one at a time")
     return SegmentationBatch(
-        images=stack_images([sample.image for sample in samples]),
+        images=stack_images(images) if images[0].dtype == torch.uint8 else torch.stack(images),
         masks=torch.stack([sample.mask for sample in samples]),
         sample_ids=torch.tensor([sample.number for sample in samples]),
+        views=tuple(
+            PictureView(images=view.image[None], inside=view.size, flipped=view.flipped)
+            for sample in samples
+            for view in sample.views
+        ),
     )

@@ -43,8 +43,12 @@ def write_index(tar: Path, spans: NDArray[np.int64]) -> None:
     partial.replace(path)
 
 
-def read_index(tar: Path) -> NDArray[np.int64] | None:
+def read_index(tar: Path, tar_bytes: int | None) -> NDArray[np.int64] | None:
     """Begin and end of each sample, int64 (num_samples, 2); None where the tar has no index.
+
+    Args:
+        tar: The tar, which need not be here.
+        tar_bytes: Its size; None where that is not known.
 
     Raises:
         DataFormatError: The index is damaged, or of a tar of another size: one of the two is stale or cut.
@@ -70,11 +74,21 @@ def read_index(tar: Path) -> NDArray[np.int64] | None:
         raise DataFormatError(
             f"{path}: is damaged or no index; delete it, and the tar is gone through instead, or get it again"
         )
-    found = tar.stat().st_size
-    if found != size:
-        state = "the tar is cut short: get it again" if found < size else "the index is stale: delete it"
-        raise DataFormatError(f"{tar}: has {found} bytes, but its index {path.name} is of {size}; {state}")
-    return np.frombuffer(data, dtype="<i8").reshape(-1, 2).astype(np.int64)
+    if tar_bytes is not None and tar_bytes != size:
+        state = "the tar is cut short: get it again" if tar_bytes < size else "the index is stale: delete it"
+        raise DataFormatError(
+            f"{tar}: has {tar_bytes} bytes, but its index {path.name} is of {size}; {state}"
+        )
+    return np.frombuffer(data, dtype="<i8").reshape(-1, 2).astype(np.int64, copy=False)
+
+
+def indexed_bytes(tar: Path) -> int | None:
+    """The size that the index of a tar gives it; None where it has no index, or one that does not say."""
+    try:
+        with index_path(tar).open("rb") as file:
+            return int(json.loads(file.readline(1000))["tar_bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def is_newer(tar: Path) -> bool:

@@ -1,8 +1,8 @@
 """Tar shards in the webdataset layout with random access.
 
-Consecutive members ``key.extension`` of one key are a sample. A shard set holds 16 bytes of index per sample,
-from the index beside each tar (see `shard_index`) or made by reading its headers once, and reads a sample
-with a single access to its file.
+Consecutive members ``key.extension`` of one key are a sample. Where each begins and ends is known from the
+index beside the tar (see `shard_index`), or from reading its headers once, so that a sample is read with a
+single access to its file.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,36 +21,67 @@ from numpy.typing import NDArray
 from imglish.data.shard_index import index_path, is_newer, read_index, write_index
 from imglish.errors import DataFormatError
 
+# Members that are the picture of a sample; where there are several, the first of these.
+PICTURE_EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 _BLOCK = tarfile.BLOCKSIZE
+_INDEXES_KEPT = 256  # in memory, for each process; of tars of 1000 samples 16 kB each
 # A name of ustar without its prefix field; longer ones would need extension headers.
 _LONGEST_NAME = 100
+
+
+class Tar(NamedTuple):
+    """A tar, and eight hexadecimal digits that tell it from others of its name.
+
+    The digits follow from where its samples begin and end, which its index says: no tar has to be read.
+    """
+
+    path: Path
+    mark: str
+
+
+class TarStore(Protocol):
+    """Where tars come from that need not be on the local disk."""
+
+    def size(self, tar: Path) -> int | None:
+        """Bytes of a tar; None where they are not known."""
+        ...
+
+    def open(self, tar: Path) -> int:
+        """File descriptor of a tar, for the caller to close; raises RemoteError where it can not be had."""
+        ...
 
 
 class ShardSet:
     """The samples of some tars, numbered in the order of the tars.
 
+    It checks all indexes, but keeps only how many samples each tar has; where a sample lies is read from the
+    index again when it is wanted. Of tars without an index it keeps 16 bytes a sample.
+
     Args:
         paths: The tars, uncompressed.
+        store: Fetches them where they are remote; their indexes must be here.
 
     Raises:
         DataFormatError: There are none, or one is missing, cut short, no tar, without samples, named twice,
             or of another content than its index says.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], store: TarStore | None = None) -> None:
         if not paths:
             raise DataFormatError("no shards given; expected at least one tar: check the path or pattern")
-        self.paths = tuple(paths)
-        named: set[Path] = set()
-        for path in map(Path.resolve, self.paths):
-            if path in named:
-                raise DataFormatError(
-                    f"{path}: the shard is named twice; expected each once, or its samples would come twice "
-                    "as often: leave one out"
-                )
-            named.add(path)
-        self._spans = [_known_spans(path) for path in self.paths]
-        self._ends = np.cumsum([len(spans) for spans in self._spans])
+        self.paths, self._store = tuple(paths), store
+        _check_named_once(self.paths)
+        self._without_index: dict[int, NDArray[np.int64]] = {}
+        self._read: dict[int, NDArray[np.int64]] = {}
+        lengths, marks = [], []
+        for number, path in enumerate(self.paths):
+            spans = read_index(path, store.size(path)) if store else _checked_index(path)
+            if spans is None:
+                spans = self._without_index[number] = _index(path)
+            lengths.append(len(spans))
+            marks.append(zlib.crc32(spans.tobytes()))
+        self._ends = np.cumsum(lengths)
+        self._marks = np.array(marks, dtype=np.uint32)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -59,14 +91,18 @@ class ShardSet:
 
         Raises:
             DataFormatError: The tar has changed since the set was made.
+            RemoteError: The tar is remote and can not be had.
             IndexError: There is no such sample.
         """
-        shard = self._shard(index)
-        spans, path = self._spans[shard], self.paths[shard]
-        start, end = spans[index - int(self._ends[shard])].tolist()
+        number = self._number(index)
+        path = self.paths[number]
+        start, end = self._spans(number)[index - int(self._ends[number])].tolist()
         try:
-            with path.open("rb", buffering=0) as file:
-                data = os.pread(file.fileno(), end - start, start)
+            descriptor = self._store.open(path) if self._store else os.open(path, os.O_RDONLY)
+            try:
+                data = os.pread(descriptor, end - start, start)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise DataFormatError(
                 f"{path}: cannot be read ({error.strerror}); expected the tar indexed before: put it back"
@@ -87,14 +123,53 @@ class ShardSet:
                 sample[extension] = data[member.data : member.data + member.size]
         return sample
 
-    def path(self, index: int) -> Path:
+    def tar(self, index: int) -> Tar:
         """The tar that holds sample ``index``; raises IndexError where there is no such sample."""
-        return self.paths[self._shard(index)]
+        return self._tar(self._number(index))
 
-    def _shard(self, index: int) -> int:
+    def path(self, index: int) -> Path:
+        """Where the tar of sample ``index`` lies; raises IndexError where there is no such sample."""
+        return self.paths[self._number(index)]
+
+    @property
+    def tars(self) -> list[Tar]:
+        """The tars, in order."""
+        return [self._tar(number) for number in range(len(self.paths))]
+
+    def _tar(self, number: int) -> Tar:
+        return Tar(self.paths[number], f"{self._marks[number]:08x}")
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_read": {}}
+
+    def _number(self, index: int) -> int:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         return int(np.searchsorted(self._ends, index, side="right"))
+
+    def _spans(self, number: int) -> NDArray[np.int64]:
+        """Begin and end of each sample of a tar; the last ones read are kept."""
+        spans = self._without_index.get(number, self._read.get(number))
+        if spans is None:
+            path = self.paths[number]
+            spans = read_index(path, self._store.size(path) if self._store else _size(path))
+            if spans is None or zlib.crc32(spans.tobytes()) != self._marks[number]:
+                raise DataFormatError(
+                    f"{index_path(path)}: is not the index read before: put it back, or start anew"
+                )
+            while len(self._read) >= _INDEXES_KEPT:
+                del self._read[next(iter(self._read))]
+            self._read[number] = spans
+        return spans
+
+
+def picture_of(sample: Mapping[str, bytes | str]) -> tuple[str, bytes] | None:
+    """Extension and bytes of the picture of a sample; None where it has none."""
+    for extension in PICTURE_EXTENSIONS:
+        data = sample.get(extension)
+        if isinstance(data, bytes):
+            return extension, data
+    return None
 
 
 def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> int:
@@ -151,17 +226,36 @@ class _Member(NamedTuple):
     end: int
 
 
-def _known_spans(path: Path) -> NDArray[np.int64]:
-    """Begin and end of each sample, from the index where it is newer than the tar."""
-    if not path.is_file() or (stored := read_index(path)) is None:
-        return _index(path)
-    if is_newer(path):  # rewritten, or only copied later: the tar itself tells
-        spans = _index(path)
-        if not np.array_equal(spans, stored):
+def _check_named_once(paths: Sequence[Path]) -> None:
+    named: set[str] = set()
+    for path in map(os.path.realpath, paths):
+        if path in named:
             raise DataFormatError(
-                f"{path}: has other samples than its index {index_path(path).name}; the index "
-                "is stale: delete it"
+                f"{path}: the shard is named twice; expected each once, or its samples would come twice "
+                "as often: leave one out"
             )
+        named.add(path)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        raise DataFormatError(f"{path}: no such file; expected a tar shard: check the path") from None
+    except OSError as error:
+        raise DataFormatError(
+            f"{path}: cannot be read ({error.strerror}); expected a tar shard: check the path"
+        ) from None
+
+
+def _checked_index(path: Path) -> NDArray[np.int64] | None:
+    """What the index of a tar says, None where it has none; raises where the tar says something else."""
+    stored = read_index(path, _size(path))
+    # Rewritten, or only copied later: the tar itself tells.
+    if stored is not None and is_newer(path) and not np.array_equal(_index(path), stored):
+        raise DataFormatError(
+            f"{path}: has other samples than its index {index_path(path).name}; the index is stale: delete it"
+        )
     return stored
 
 

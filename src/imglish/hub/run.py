@@ -27,7 +27,8 @@ from imglish.models.beit3.heads import (
     Beit3ForVqa,
 )
 from imglish.models.beit3.weights import resize_positions
-from imglish.models.segmenters.semantic import beit3_segmenter
+from imglish.models.segmenters.build import beit3_segmenter
+from imglish.models.segmenters.config import segmenter_config
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.models.weight_map import check_state
@@ -46,9 +47,7 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "contrastive": _TEXT,
     "retrieval": _TEXT,
     "captioning": (*_TEXT, "num_beams", "length_penalty"),
-    "semantic_segmentation": (
-        "num_interactions", "stem_width", "num_heads", "value_ratio", "neck_width", "head_width",
-    ),
+    "semantic_segmentation": ("num_interactions", "stem_width", "num_heads", "value_ratio"),
     "masked_data_modeling": (),
 }  # fmt: skip
 # The tensor that is as long as there are labels, and the file that names them.
@@ -265,13 +264,8 @@ def _build(kind: str, config: Beit3Config, task: Mapping[str, Any], num_labels: 
                 num_heads=task["num_heads"],
                 value_ratio=task["value_ratio"],
             )
-            return beit3_segmenter(
-                config,
-                adapter,
-                num_classes=num_labels,
-                neck_width=task["neck_width"],
-                head_width=task["head_width"],
-            )
+            segmenter = segmenter_config(dict(task.get("segmenter") or {}))
+            return beit3_segmenter(config, adapter, segmenter, num_classes=num_labels)
         case _:
             return Beit3ForRetrieval(config)
 

@@ -168,18 +168,10 @@ def fill(weights: Weights, device: torch.device | str = "cpu") -> nn.Module:
     numbers = {name: w.float() if w.is_floating_point() else w for name, w in weights.state.items()}
     model.load_state_dict(numbers, assign=True)
     for module in model.modules():
-        if isinstance(module, ViT):
-            _fill_indices(module, module.config.grid_size)
-        elif isinstance(module, ViTForMaskedImageModeling):
-            _fill_indices(module.class_blocks, module.vit.config.grid_size)
-    return model.to(device).eval()
-
-
-def _fill_indices(part: nn.Module, grid: Size) -> None:
-    """Make the indices of relative positions, which follow from the grid and are no weights."""
-    for module in part.modules():
         if isinstance(module, RelativePositionBias):
-            module.index = relative_position_index(grid)
+            # It follows from the grid and is no weight.
+            module.index = relative_position_index(module.grid_size, class_token=module.class_token)
+    return model.to(device).eval()
 
 
 def backbone_of(weights: Weights) -> Weights:

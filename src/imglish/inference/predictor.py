@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imglish.decoding.beam_search import BeamSearchConfig, beam_search
+from imglish.decoding.masks import class_scores
 from imglish.errors import ConfigError
 from imglish.hub.run import LoadedRun
 from imglish.inference.batches import Batches, list_texts, pair, positive, text_tokenizer
@@ -286,7 +287,7 @@ class Predictor:
         maps = [
             Segmentation(largest_at_size(logits, size), run.labels)
             for images, sizes in self._batches(run).sized_images(listed)
-            for logits, size in zip(run.model(images), sizes, strict=True)
+            for logits, size in zip(class_scores(run.model(images)), sizes, strict=True)
         ]
         return _one_or_all(maps, single)
 

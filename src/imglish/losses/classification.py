@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,7 +15,7 @@ def class_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Ten
         labels: int64 (B,), the right classes.
         smoothing: Mass in [0, 1] that is spread evenly over all classes, the right one included.
     """
-    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    return F.cross_entropy(_exact(logits), labels, label_smoothing=smoothing)
 
 
 def soft_class_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -24,4 +25,10 @@ def soft_class_loss(logits: Tensor, targets: Tensor) -> Tensor:
         logits: (B, num_classes).
         targets: Shares float (B, num_classes), rows summing to 1; smoothed already where that is wanted.
     """
-    return F.cross_entropy(logits.float(), targets.float())
+    exact = _exact(logits)
+    return F.cross_entropy(exact, targets.to(exact.dtype))
+
+
+def _exact(logits: Tensor) -> Tensor:
+    """Half precision is too coarse for a loss; float64 stays as it is."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,5 +19,7 @@ def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
         logits: (B, num_classes, h, w), upsampled bilinearly to the masks' size.
         masks: int64 (B, H, W), 255 where nothing is labelled.
     """
-    logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
+    # Half precision is too coarse for a loss; float64 stays as it is.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
     return F.cross_entropy(logits, masks, ignore_index=IGNORED_CLASS, reduction="sum") / masks.numel()

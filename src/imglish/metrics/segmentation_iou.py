@@ -11,9 +11,11 @@ from imglish.metrics.base import sum_over_ranks
 
 
 class SegmentationIou:
-    """Mean IoU over classes, over groups of classes, and pixel accuracy.
+    """Mean IoU over classes and over groups of classes, accuracy of pixels and mean over classes of it.
 
-    A class that neither the truth nor the prediction ever has is left out of the means.
+    The whole data set is one sum: no mean over pictures. A class that neither the truth nor the prediction
+    ever has is left out of mean IoU, one that the truth never has out of mean accuracy. These are mIoU, aAcc
+    and mAcc of the official evaluation.
 
     Args:
         classes: Names of the classes in the order of their ids.
@@ -44,21 +46,27 @@ class SegmentationIou:
         self._confusion = sum_over_ranks(self._confusion)
 
     def compute(self) -> dict[str, float]:
-        """``semantic/`` ``mean_iou``, ``mean_iou_<group>``, ``pixel_accuracy``, ``iou/<class>``."""
-        right = self._confusion.diag()
-        union = self._confusion.sum(0) + self._confusion.sum(1) - right
-        present = union > 0
-        iou = right / union.clamp(min=1)
+        """Scores of all that was counted.
 
-        def mean(ids: Sequence[int]) -> float:
-            chosen = [iou[i].item() for i in ids if present[i]]
-            return sum(chosen) / len(chosen) if chosen else 0.0
-
+        ``semantic/`` ``mean_iou``, ``mean_iou_<group>``, ``pixel_accuracy``, ``mean_accuracy``, and
+        ``iou/<class>`` and ``accuracy/<class>`` of those that are not left out.
+        """
+        right, true = self._confusion.diag(), self._confusion.sum(1)
+        union = self._confusion.sum(0) + true - right
+        names, everything = self._classes, range(len(self._classes))
+        iou = {i: float(right[i] / union[i]) for i in everything if union[i] > 0}
+        accuracy = {i: float(right[i] / true[i]) for i in everything if true[i] > 0}
         scores = {
-            "semantic/mean_iou": mean(range(len(self._classes))),
-            "semantic/pixel_accuracy": float(right.sum() / self._confusion.sum().clamp(min=1)),
+            "semantic/mean_iou": _mean(iou, everything),
+            "semantic/pixel_accuracy": float(right.sum() / true.sum().clamp(min=1)),
+            "semantic/mean_accuracy": _mean(accuracy, everything),
         }
-        scores |= {f"semantic/mean_iou_{name}": mean(ids) for name, ids in self._groups.items()}
-        return scores | {
-            f"semantic/iou/{name}": iou[i].item() for i, name in enumerate(self._classes) if present[i]
-        }
+        scores |= {f"semantic/mean_iou_{name}": _mean(iou, ids) for name, ids in self._groups.items()}
+        scores |= {f"semantic/iou/{names[i]}": value for i, value in iou.items()}
+        return scores | {f"semantic/accuracy/{names[i]}": value for i, value in accuracy.items()}
+
+
+def _mean(values: Mapping[int, float], ids: Sequence[int]) -> float:
+    """Of those ids that have a value; 0 where none has."""
+    chosen = [values[i] for i in ids if i in values]
+    return sum(chosen) / len(chosen) if chosen else 0.0

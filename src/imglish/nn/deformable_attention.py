@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from imglish.ops.deformable_attention import LevelSizes, deformable_attention
+from imglish.ops.deformable_attention import Form, LevelSizes, deformable_attention
 
 
 class DeformableAttention(nn.Module):
@@ -19,43 +19,86 @@ class DeformableAttention(nn.Module):
         num_levels: Levels of the values.
         num_points: Points of a head on a level.
         ratio: Share of the width that the values are projected to (ViT-Adapter's addition).
+        form: How samples are weighed and added; see `imglish.ops.deformable_attention`.
+
+    Raises:
+        ValueError: The projected width is not divisible by the number of heads.
     """
 
     def __init__(
-        self, *, width: int, num_heads: int, num_levels: int, num_points: int = 4, ratio: float = 1.0
+        self,
+        *,
+        width: int,
+        num_heads: int,
+        num_levels: int,
+        num_points: int = 4,
+        ratio: float = 1.0,
+        form: Form = "auto",
     ) -> None:
         super().__init__()
         inner = int(width * ratio)
         if inner % num_heads:
             raise ValueError(f"value width {inner} is not divisible by num_heads {num_heads}")
         self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
+        self.form: Form = form
         self.sampling_offsets = nn.Linear(width, num_heads * num_levels * num_points * 2)
         self.attention_weights = nn.Linear(width, num_heads * num_levels * num_points)
         self.value_proj = nn.Linear(width, inner)
         self.output_proj = nn.Linear(inner, width)
         self.init_weights()
 
-    def forward(self, query: Tensor, places: Tensor, values: Tensor, level_sizes: LevelSizes) -> Tensor:
+    def forward(
+        self,
+        query: Tensor,
+        places: Tensor,
+        values: Tensor,
+        level_sizes: LevelSizes,
+        padding: Tensor | None = None,
+    ) -> Tensor:
         """Attend.
 
         Args:
             query: (B, Q, C).
-            places: Place of each query as (x, y) in [0, 1]: (Q, 2), or (B, Q, L, 2) where it differs by
-                level.
+            places: Place of each query as (x, y) in [0, 1], or its box as (x, y, width, height) with the
+                centre first: (Q, 2 or 4), or (B, Q, L, 2 or 4) where it differs by picture or level. Offsets
+                are pixels of the level around a place, and shares of half the box, over the number of
+                points, in a box.
             values: (B, N, C), levels one after the other.
             level_sizes: (height, width) of the levels.
+            padding: bool (B, N), True where a value is padding; it is sampled as zero.
+
+        Returns:
+            (B, Q, C).
         """
         heads, levels, points = self.num_heads, self.num_levels, self.num_points
-        value = self.value_proj(values).unflatten(2, (heads, -1))
+        value = self.value_proj(values)
+        if padding is not None:
+            value = value.masked_fill(padding[..., None], 0)  # after the projection, whose bias is no value
         offsets = self.sampling_offsets(query).unflatten(2, (heads, levels, points, 2))
-        weights = self.attention_weights(query).unflatten(2, (heads, levels * points)).softmax(dim=-1)
-        sizes = query.new_tensor([(width, height) for height, width in level_sizes])
-        if places.ndim == 2:
-            places = places[:, None]  # the same on every level
-        locations = places[..., None, :, None, :] + offsets / sizes[:, None, :]
-        sampled = deformable_attention(value, level_sizes, locations, weights.unflatten(3, (levels, points)))
+        weights = self.attention_weights(query).unflatten(2, (heads, levels * points))
+        # Places of 16 bits would miss by parts of a pixel, and weights of 16 bits do not sum to one.
+        exact = torch.promote_types(query.dtype, torch.float32)
+        sampled = deformable_attention(
+            value.unflatten(2, (heads, -1)),
+            level_sizes,
+            self._locations(places.to(exact), offsets.to(exact), level_sizes),
+            weights.softmax(dim=-1, dtype=exact).unflatten(3, (levels, points)),
+            form=self.form,
+        )
         y: Tensor = self.output_proj(sampled)
         return y
+
+    def _locations(self, places: Tensor, offsets: Tensor, level_sizes: LevelSizes) -> Tensor:
+        """Where each point lies (B, Q, heads, L, P, 2), in units of its level."""
+        if places.ndim == 2:
+            places = places[:, None]  # the same on every level
+        places = places[..., None, :, None, :]
+        if places.shape[-1] == 4:
+            return places[..., :2] + offsets / self.num_points * places[..., 2:] * 0.5
+        # Filled, not copied from a list: a copy makes a GPU wait, and would fix the sizes of an exported
+        # graph.
+        sides = [offsets.new_full((1,), side) for height, width in level_sizes for side in (width, height)]
+        return places + offsets / torch.cat(sides).view(-1, 1, 2)
 
     def init_weights(self) -> None:
         """Offsets start as rings around the query, one direction a head; all points weigh the same."""

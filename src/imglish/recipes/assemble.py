@@ -16,6 +16,9 @@ from imglish.data.loader import SinglePlan, prefetch
 from imglish.errors import ConfigError
 from imglish.evaluation.evaluate import evaluate
 from imglish.models.beit3.layers import is_task_head, layer_of
+from imglish.models.segmenters.layers import layer_of as segmenter_layer_of
+from imglish.models.segmenters.mask2former import Mask2Former
+from imglish.models.segmenters.semantic import SemanticSegmenter
 from imglish.models.vit.layers import NOT_DECAYED, layer_of as vit_layer_of
 from imglish.models.vqkd.model import Vqkd
 from imglish.recipes.assembly import (
@@ -59,6 +62,7 @@ from imglish.train.logging import RunLog, SkippedLog
 from imglish.train.loop import LoopConfig, train
 from imglish.train.optimizer import build_optimizer, layer_scale
 from imglish.train.parallelize import gathered, parallelize, whole_weights
+from imglish.train.precision import resolve_precision
 from imglish.train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -151,6 +155,7 @@ def _train(
         ranks,
         activation_checkpointing=settings.activation_checkpointing,
         compiled=settings.compile,
+        precision=resolve_precision(settings.precision, ranks.device),
     )
     state = TrainState(
         model=model,
@@ -348,6 +353,9 @@ def _rates(model: torch.nn.Module, optimizer: OptimizerConfig) -> Callable[[str]
     else:
         prefix, encoder = find_encoder(model)
         depth, number = encoder.config.depth, layer_of
+    if isinstance(model, (SemanticSegmenter, Mask2Former)):
+        masks, decay = isinstance(model, Mask2Former), optimizer.layer_decay
+        return lambda name: layer_scale(segmenter_layer_of(name, depth, masks=masks), depth, decay)
 
     def rate(name: str) -> float:
         inside = name.startswith(prefix)
@@ -363,6 +371,8 @@ def _not_decayed(model: torch.nn.Module) -> set[str]:
     if isinstance(model, Vqkd):
         return {f"{part}.{name}" for part in ("encoder", "decoder") for name in ("class_token", "positions")}
     if (found := find_vit(model)) is not None:
+        if isinstance(model, (SemanticSegmenter, Mask2Former)):
+            return set()  # the official exceptions match no backbone's names (adapter FACTS, section 6)
         return {found[0] + name for name in NOT_DECAYED}
     prefix, encoder = find_encoder(model)
     return {prefix + name for name in encoder.no_weight_decay()} | {"logit_scale"}

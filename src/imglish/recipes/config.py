@@ -8,10 +8,12 @@ from typing import Literal
 from imglish.data.transforms.image import ImageTransform
 from imglish.data.transforms.randaugment import RandAugment
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.segmenters.config import SegmenterConfig, SemanticFpnConfig
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.recipes.beit_config import MaskedImageModelingTask
 from imglish.recipes.data_config import DataConfig, WorldStreamData, at_least, shares
+from imglish.recipes.segmentation_config import SegmentationPictures, WholePictures
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 
@@ -42,7 +44,8 @@ class VisualTokenizerTask:
 
     Args:
         tokenizer: Its sizes.
-        teacher: ``run:FOLDER`` of a contrastive run, ``world``, or ``timm:NAME``.
+        teacher: ``run:FOLDER`` of a contrastive run, ``world``, ``timm:NAME``, or ``pixels``: the patches
+            themselves, three numbers a pixel.
         beta: Weight of the commitment term.
         crop_scale: Smallest share of the area that a random crop of a training picture keeps; 1 never crops.
         flip: Chance that a training picture is flipped.
@@ -71,10 +74,11 @@ class MaskedDataModelingTask:
         visual_tokenizer: Folder of a visual tokenizer run, ``world``, or an official tokenizer by name.
         stored_tokens: Folder of visual tokens that ``imglish tokenize`` wrote with that tokenizer; empty has
             it run on the fly. Stored tokens are those of whole pictures: no crop, no flip.
-        num_images: Pictures of a batch.
-        num_texts: Texts of a batch.
-        num_pairs: Image-text pairs of a batch.
+        num_images: Pictures of a batch; 0 leaves the stream out.
+        num_texts: Texts of a batch; 0 leaves the stream out.
+        num_pairs: Image-text pairs of a batch; 0 leaves the stream out.
         image_share: Share of patches to hide.
+        masking: ``blocks`` hides rectangles of patches, ``random`` single patches anywhere.
         min_block: Smallest rectangle of hidden patches.
         text_share: Share of words to hide in texts.
         pair_text_share: Share of words to hide in texts of pairs.
@@ -83,8 +87,13 @@ class MaskedDataModelingTask:
         clean_share: Share of pairs whose picture is left whole; 0 in the paper.
         max_text_tokens: Texts are cut to this length.
         pack_texts: True joins the texts of the stream of texts, with ``</s>`` between, up to that length.
+        length_buckets: Lengths that the texts of a rank's batch are padded to, sorted into as many buckets,
+            each of which goes through the blocks by itself: more of them waste fewer tokens, and have smaller
+            matrices. Packed texts are in one. Nothing but the draws of drop path depends on it.
         crop_scale: Smallest share of the area that a random crop of an unpaired picture keeps.
         flip: Chance that an unpaired picture is flipped.
+        color_jitter: Strength of random brightness, contrast and saturation of an unpaired picture.
+        augment_pairs: True changes the pictures of pairs in the same ways; flips make a text's "left" wrong.
     """
 
     kind: Literal["masked_data_modeling"] = "masked_data_modeling"
@@ -95,6 +104,7 @@ class MaskedDataModelingTask:
     num_texts: int = 2048
     num_pairs: int = 2048
     image_share: float = 0.4
+    masking: Literal["blocks", "random"] = "blocks"
     min_block: int = 16
     text_share: float = 0.15
     pair_text_share: float = 0.5
@@ -102,12 +112,19 @@ class MaskedDataModelingTask:
     clean_share: float = 0.0
     max_text_tokens: int = 48
     pack_texts: bool = False
+    length_buckets: int = 4
     crop_scale: float = 1.0
     flip: float = 0.5
+    color_jitter: float = 0.0
+    augment_pairs: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self, num_images=1, num_texts=1, num_pairs=1, min_block=1, max_text_tokens=3)
+        at_least(self, num_images=0, num_texts=0, num_pairs=0, min_block=1, max_text_tokens=3)
+        at_least(self, length_buckets=1)
         shares(self, "image_share", "text_share", "pair_text_share", "clean_share", "crop_scale", "flip")
+        shares(self, "color_jitter")
+        if self.batch_size == 0:
+            raise ValueError("num_images, num_texts and num_pairs are all 0; at least one stream is needed")
 
     @property
     def batch_size(self) -> int:
@@ -332,31 +349,35 @@ class ClassNamesTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentationTask:
-    """Semantic segmentation with ViT-Adapter and Semantic FPN over the vision side.
+    """Semantic segmentation with ViT-Adapter over the vision side.
 
     Args:
         model: The Multiway Transformer whose vision side is the backbone.
+        segmenter: What stands on the adapter: Semantic FPN, UPerNet, SETR-PUP or Mask2Former.
         num_interactions: Interaction blocks of the adapter.
         stem_width: Features of the spatial prior's stem.
         num_heads: Heads of deformable attention.
         value_ratio: Share of the width that its values have.
-        neck_width: Features of the top-down pyramid.
-        head_width: Features of the Semantic FPN head.
+        pictures: How they are prepared: ``whole`` as they are, ``cropped`` by the official pipelines.
+        auxiliary_weight: Weight of the auxiliary head's loss, where there is one.
+        num_points: Points at which Mask2Former compares masks.
         batch_size: Over all ranks.
     """
 
     kind: Literal["semantic_segmentation"] = "semantic_segmentation"
     model: Beit3Config = Beit3Config()
+    segmenter: SegmenterConfig = SemanticFpnConfig()
     num_interactions: int = 4
     stem_width: int = 64
     num_heads: int = 12
     value_ratio: float = 0.5
-    neck_width: int = 256
-    head_width: int = 128
+    pictures: SegmentationPictures = WholePictures()
+    auxiliary_weight: float = 0.4
+    num_points: int = 12_544
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        at_least(self, num_interactions=0, stem_width=1, neck_width=1, head_width=1, batch_size=1)
+        at_least(self, num_interactions=0, stem_width=1, auxiliary_weight=0, num_points=1, batch_size=1)
 
 
 TaskConfig = (

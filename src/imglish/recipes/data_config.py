@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from imglish.data.formats.segmentation_sets import SegmentationSet
+from imglish.data.mask_classes import Background, MaskRules
 from imglish.data.world.scene import WorldConfig
 
 
@@ -218,6 +220,7 @@ class ShardsData:
         validation_texts: Data sets of documents that are scored.
         validation_pairs: Data sets of pairs that are scored.
         cache: Folder that remote shards are copied to.
+        cache_gigabytes: Most that the tars in it take up, in 10^9 bytes; 0 sets no limit.
         num_validation: Samples that are scored; 0 scores all.
     """
 
@@ -232,16 +235,69 @@ class ShardsData:
     validation_texts: tuple[str, ...] = ()
     validation_pairs: tuple[str, ...] = ()
     cache: Path = Path("data/shard-cache")
+    cache_gigabytes: float = 0.0
     num_validation: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, num_validation=0)
+        at_least(self, cache_gigabytes=0, num_validation=0)
         for stream in ("image", "text", "pair"):
             weights, found = getattr(self, f"{stream}_weights"), getattr(self, f"{stream}s")
             if weights and len(weights) != len(found):
                 raise ValueError(f"{stream}_weights has {len(weights)} numbers for {len(found)} data sets")
             if any(weight < 1 for weight in weights):
                 raise ValueError(f"{stream}_weights must be whole numbers from 1 on; got {min(weights)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentationFolderData:
+    """Own pictures in ``images``, masks of the same names in ``masks`` (docs/tasks/segmentation.md).
+
+    Args:
+        root: The folder of both.
+        classes: A text file that says which value or colour is which class; None infers them from the masks.
+        background: ``class`` has 0 (black) as a class, ``ignored`` for "no label".
+        ignored: Values of masks that count for nothing.
+        held_out: Share of pictures that are scored and not trained on, where there is no folder of them.
+        num_validation: Pictures that are scored; 0 scores all.
+    """
+
+    kind: Literal["segmentation_folder"] = "segmentation_folder"
+    root: Path = Path("data/own")
+    classes: Path | None = None
+    background: Background = "class"
+    ignored: tuple[int, ...] = (255,)
+    held_out: float = 0.1
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must lie between 0 and 1; got {self.held_out}")
+        if any(value < 0 for value in self.ignored):
+            raise ValueError(f"ignored must not have negative values; got {min(self.ignored)}")
+
+    def rules(self) -> MaskRules:
+        """What is told about the masks."""
+        return MaskRules(classes=self.classes, background=self.background, ignored=self.ignored)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentationSetData:
+    """A published segmentation set in its layout (docs/tasks/segmentation.md).
+
+    Args:
+        name: Which set. ``mapillary`` has Cityscapes' 19 classes, as the official pretraining.
+        root: Its folder.
+        num_validation: Pictures that are scored; 0 scores all.
+    """
+
+    kind: Literal["segmentation_set"] = "segmentation_set"
+    name: SegmentationSet = "ade20k"
+    root: Path = Path("data/ADEChallengeData2016")
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
 
 
 DataConfig = (
@@ -254,4 +310,6 @@ DataConfig = (
     | Nlvr2Data
     | ClassFolderData
     | ShardsData
+    | SegmentationFolderData
+    | SegmentationSetData
 )

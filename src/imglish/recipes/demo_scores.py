@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from imglish.data.formats.mask_folder import read_mask_folder
+from imglish.data.formats.mask_labels import numbered
 from imglish.data.segmentation import SegmentationDataset
 from imglish.data.world.annotate import CLASSES
 from imglish.data.world.files import WorldFiles
@@ -262,5 +263,5 @@ def _blind_masks(files: WorldFiles) -> Scores:
 
 def _masks(files: WorldFiles, split: str) -> Any:
     records = read_mask_folder(files.mask_images(split), files.masks(split))
-    dataset = SegmentationDataset(records=records, num_classes=len(CLASSES))
+    dataset = SegmentationDataset(records=records, labels=numbered(CLASSES, first=1))
     return (dataset.get(index, np.random.default_rng(0)).mask for index in range(len(dataset)))

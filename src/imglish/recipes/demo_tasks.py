@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from imglish.models.segmenters.config import Mask2FormerConfig, SemanticFpnConfig, UPerNetConfig
 from imglish.recipes.config import (
     CaptioningTask,
     ClassNamesTask,
@@ -142,14 +143,73 @@ def semantic_segmentation_demo(*, world: Path = Path("world"), num_steps: int = 
             num_interactions=2,
             stem_width=32,
             num_heads=4,
-            neck_width=64,
-            head_width=64,
+            segmenter=SemanticFpnConfig(neck_width=64, head_width=64),
             batch_size=32,
         ),
         data=FolderData(root=world, num_validation=200),
         init="world",
         optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05),
         schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
+        train=_train(num_steps),
+    )
+
+
+def upernet_demo(*, world: Path = Path("world"), num_steps: int = 600) -> RunConfig:
+    """Semantic segmentation on the World with ViT-Adapter and UPerNet.
+
+    Run:      imglish train upernet_demo --data.root world
+    Needs:    2 CPU cores, three minutes (0.45 s of a core a step).
+    Expect:   mean IoU 0.62, of things 0.49, after 250 steps (one run of that length, 2026-11-21).
+    """
+    return RunConfig(
+        name="upernet_demo",
+        task=SegmentationTask(
+            model=WORLD_MODEL,
+            num_interactions=2,
+            stem_width=32,
+            num_heads=4,
+            segmenter=UPerNetConfig(head_width=64, auxiliary_width=64),
+            batch_size=32,
+        ),
+        data=FolderData(root=world, num_validation=200),
+        init="world",
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05, head_lr_scale=3),
+        schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
+        train=_train(num_steps),
+    )
+
+
+def mask2former_demo(*, world: Path = Path("world"), num_steps: int = 1500) -> RunConfig:
+    """Semantic segmentation on the World with ViT-Adapter and Mask2Former.
+
+    Run:      imglish train mask2former_demo --data.root world
+    Needs:    2 CPU cores, eight minutes (0.52 s of a core a step).
+    Expect:   mean IoU 0.70, of things 0.59, after 250 steps (one run of that length, 2026-11-21).
+    """
+    return RunConfig(
+        name="mask2former_demo",
+        task=SegmentationTask(
+            model=WORLD_MODEL,
+            num_interactions=2,
+            stem_width=32,
+            num_heads=4,
+            segmenter=Mask2FormerConfig(
+                width=64,
+                num_queries=12,
+                num_pixel_layers=2,
+                num_layers=3,
+                num_heads=4,
+                pixel_feed_forward_width=128,
+                feed_forward_width=128,
+                num_groups=8,
+            ),
+            num_points=512,
+            batch_size=32,
+        ),
+        data=FolderData(root=world, num_validation=200),
+        init="world",
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05, head_lr_scale=3),
+        schedule=ScheduleConfig(warmup_steps=min(50, num_steps // 5)),
         train=_train(num_steps),
     )
 

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from imglish.data.formats.karpathy import KarpathyRecord
 from imglish.data.formats.table import picture_lines
-from imglish.data.mixture import MixedPictures, MixedTexts, Proportions
+from imglish.data.mixture import MixedPictures, MixedTexts, MixedTokens, Proportions
 from imglish.data.pictures import decode_picture, read_picture
-from imglish.data.pretraining import PictureSource, TextSource
+from imglish.data.pretraining import PictureSource, TextSource, TokenSource
 from imglish.data.remote import find_shards
-from imglish.data.shards import ShardSet
+from imglish.data.shards import ShardSet, picture_of
+from imglish.data.stored_tokens import ShardTokens, StoredTokens
 from imglish.data.world.questions import questions
 from imglish.data.world.scene import WorldConfig
 from imglish.data.world.stream import SceneStream, WorldTexts
@@ -50,15 +51,14 @@ class ShardPictures:
         """
         record = self.shards[index]
         name = _name(self.shards, index, record)
-        for extension in ("png", "jpg", "jpeg", "webp"):
-            data = record.get(extension)
-            if isinstance(data, bytes):
-                texts = _lines(record, name) if self.with_texts else ()
-                return decode_picture(data, f"{name}.{extension}"), texts
-        raise DataFormatError(
-            f"{name}: the sample has no picture; expected a member png, jpg, jpeg or webp: write it anew, or "
-            "leave it out"
-        )
+        found = picture_of(record)
+        if found is None:
+            raise DataFormatError(
+                f"{name}: the sample has no picture; expected a member png, jpg, jpeg or webp: write it "
+                "anew, or leave it out"
+            )
+        texts = _lines(record, name) if self.with_texts else ()
+        return decode_picture(found[1], f"{name}.{found[0]}"), texts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +185,35 @@ def texts(data: DataConfig, split: str) -> TextSource:
     raise ConfigError(f"data.kind {data.kind} has no texts; expected world_stream, folder or shards")
 
 
+def tokens_of(pictures: PictureSource, stored: StoredTokens) -> TokenSource | None:
+    """The stored tokens of pictures in shards, also of several data sets; None where not all are stored.
+
+    Raises:
+        ConfigError: The pictures are not in shards.
+    """
+    if isinstance(pictures, MixedPictures):
+        found = [tokens_of(each, stored) for each in pictures.sources]
+        each_stored = [tokens for tokens in found if tokens is not None]
+        if len(each_stored) < len(found):
+            return None
+        return MixedTokens(sources=each_stored, proportions=pictures.proportions)
+    if not isinstance(pictures, ShardPictures):
+        raise ConfigError(
+            "task.stored_tokens: the pictures of this data.kind are not in tar shards, which tokens are "
+            "stored for; expected folder or shards, or leave stored_tokens empty"
+        )
+    if stored.missing(pictures.shards):
+        return None
+    return ShardTokens(pictures.shards, stored)
+
+
+def shard_sets(pictures: PictureSource) -> list[ShardSet]:
+    """The sets of tars that pictures come from; none where they are not in shards."""
+    if isinstance(pictures, MixedPictures):
+        return [shards for each in pictures.sources for shards in shard_sets(each)]
+    return [pictures.shards] if isinstance(pictures, ShardPictures) else []
+
+
 def world_corpus(world: WorldConfig) -> Iterator[str]:
     """Sentences that a text tokenizer of the World is trained on: documents, captions, questions, answers.
 
@@ -226,7 +255,12 @@ def _data_sets(data: ShardsData, stream: str, split: str) -> tuple[list[ShardSet
         raise ConfigError(f"data.{name} names no shards; give a tar, a folder or a pattern")
     given: tuple[int, ...] = getattr(data, f"{stream.removesuffix('s')}_weights")
     weights = list(given) if given and split == "train" else [1] * len(patterns)
-    return [ShardSet(_named_once(find_shards(pattern, data.cache), pattern)) for pattern in patterns], weights
+    return [_data_set(data, pattern) for pattern in patterns], weights
+
+
+def _data_set(data: ShardsData, pattern: str) -> ShardSet:
+    found = find_shards(pattern, data.cache, round(data.cache_gigabytes * 1e9))
+    return ShardSet(_named_once(found.paths, pattern), found.store)
 
 
 def _named_once(paths: list[Path], pattern: str) -> list[Path]:

@@ -18,6 +18,7 @@ from imglish.data.stored_tokens import (
     MOST_CODES,
     TokenDescription,
     is_stored,
+    picture_check,
     write_description,
     write_tokens,
 )
@@ -80,16 +81,18 @@ def store_tokens(
     Under torchrun each process takes its share of the tars.
 
     Args:
-        shards: Tars with pictures; their file names must differ.
+        shards: Tars with pictures.
         out: The folder of the tokens.
         options: Tokenizer, sizes and device.
         progress: Told how many pictures are done, of how many.
 
     Raises:
-        ConfigError: Two tars have one name, the sizes do not go together, or there are too many codes.
+        ConfigError: Two tars are the same by name and index, the sizes do not go together, or there are too
+            many codes.
         DataFormatError: A tar is damaged, or the folder holds tokens of something else.
     """
-    _check_names(shards)
+    if not shards:
+        raise ConfigError("no tars given; name at least one")
     tokenizer = load_visual_tokenizer(options.tokenizer)
     image_size = options.image_size or tokenizer.config.encoder.image_size
     grid_size = _grid(image_size, options.patch_size or tokenizer.config.encoder.patch_size)
@@ -100,11 +103,12 @@ def store_tokens(
         )
     description = describe_tokens(options.tokenizer, tokenizer, image_size, grid_size)
     sets = [ShardSet([path]) for path in shards]  # before anything is written: all must be readable
+    _check_told_apart(sets)
     write_description(out, description)
     num_pictures = num_damaged = 0
     with join_ranks(options.device) as ranks:
         mine = sets[ranks.rank :: ranks.world_size]
-        left = [each for each in mine if not is_stored(out, each.paths[0])]
+        left = [each for each in mine if not is_stored(out, each.tar(0))]
         total = sum(map(len, mine))
         done = total - sum(map(len, left))
         progress(done, total)
@@ -112,22 +116,26 @@ def store_tokens(
         for shard in left:
             plan = _Pictures(shard, ImageTransform(size=image_size), options.batch_size)
             keys: list[str] = []
+            checks: list[int] = []
             tokens: list[np.ndarray] = []
             damaged: list[str] = []
             for batch, skipped in prefetch(plan, 0, plan.num_batches, options.num_workers):
                 keys += batch.keys
+                checks += batch.checks
                 damaged += skipped
                 if batch.images is not None:
                     tokens.append(find(batch.images.to(ranks.device)).cpu().numpy().astype(np.uint16))
                 done += len(batch.keys) + len(skipped)
                 progress(done, total)
-            _write(out, shard.paths[0], keys, tokens, damaged)
+            _check_whole(shard.paths[0], keys, damaged)
+            write_tokens(out, shard.tar(0), keys, checks, np.concatenate(tokens))
             num_pictures, num_damaged = num_pictures + len(keys), num_damaged + len(damaged)
     return Stored(num_pictures, num_damaged, len(mine) - len(left), description)
 
 
 class _Batch(NamedTuple):
     keys: list[str]
+    checks: list[int]
     images: Tensor | None  # float32 (B, 3, H, W) in [-1, 1]; None where not one picture decodes
 
 
@@ -146,18 +154,21 @@ class _Pictures:
     def batch(self, micro_step: int) -> Loaded[_Batch]:
         source = ShardPictures(shards=self.shard, with_texts=False)
         rng = np.random.default_rng(0)  # asked for nothing: the transform neither crops nor flips
-        keys, images, skipped = [], [], []
+        keys, checks, images, skipped = [], [], [], []
         first = micro_step * self.batch_size
         for index in range(first, min(first + self.batch_size, len(self.shard))):
             try:
-                images.append(self.transform(source.sample(index)[0], rng))
-                keys.append(str(self.shard[index]["__key__"]))
+                sample, (picture, _) = self.shard[index], source.sample(index)
             except DataFormatError as error:
                 skipped.append(str(error))
-        return Loaded(_Batch(keys, stack_images(images) if images else None), tuple(skipped))
+                continue
+            images.append(self.transform(picture, rng))
+            keys.append(str(sample["__key__"]))
+            checks.append(picture_check(sample))
+        return Loaded(_Batch(keys, checks, stack_images(images) if images else None), tuple(skipped))
 
 
-def _write(out: Path, shard: Path, keys: list[str], tokens: list[np.ndarray], damaged: list[str]) -> None:
+def _check_whole(shard: Path, keys: list[str], damaged: list[str]) -> None:
     if damaged:
         log.warning("%d pictures of %s are left out; the first: %s", len(damaged), shard, damaged[0])
     if not keys:
@@ -166,20 +177,20 @@ def _write(out: Path, shard: Path, keys: list[str], tokens: list[np.ndarray], da
         raise DataFormatError(
             f"{shard}: two samples have one key, so their tokens could not be told apart; write the tar anew"
         )
-    write_tokens(out, shard, keys, np.concatenate(tokens))
 
 
-def _check_names(shards: Sequence[Path]) -> None:
-    if not shards:
-        raise ConfigError("no tars given; name at least one")
-    names: dict[str, Path] = {}
-    for path in shards:
-        if path.name in names:
+def _check_told_apart(sets: Sequence[ShardSet]) -> None:
+    """Refuse tars whose tokens would have one name."""
+    names: dict[tuple[str, str], Path] = {}
+    for shard in sets:
+        path, mark = shard.tar(0)
+        if (path.name, mark) in names:
             raise ConfigError(
-                f"{names[path.name]} and {path} have one name, by which their tokens are found; write "
-                "those of one of them into another folder"
+                f"{names[path.name, mark]} and {path} have one name, and samples of the same sizes, so that "
+                "their tokens could not be told apart; leave one out if they are the same, or write its "
+                "tokens into another folder"
             )
-        names[path.name] = path
+        names[path.name, mark] = path
 
 
 def _grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:

@@ -107,6 +107,7 @@ def world_masked_data_modeling(*, runs: Path = WORLD_RUNS, num_steps: int = 5000
             min_block=2,
             hide_answers=True,
             clean_share=0.4,
+            length_buckets=8,
         ),
         data=WorldStreamData(alt_texts=False, questions=True),
         init=str(runs / "contrastive"),

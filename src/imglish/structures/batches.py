@@ -7,7 +7,7 @@ VQ-KD expect. ``padding`` is True where padded. Text targets are -100 where ther
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class Batch:
                 moved[field.name] = value.to(device, non_blocking=non_blocking)
             elif isinstance(value, Batch):
                 moved[field.name] = value.to(device, non_blocking=non_blocking)
+            elif isinstance(value, tuple) and any(isinstance(part, Batch) for part in value):
+                moved[field.name] = tuple(part.to(device, non_blocking=non_blocking) for part in value)
         return replace(self, **moved)
 
 
@@ -51,17 +53,33 @@ class MaskedImages(Batch):
     tokens: Tensor | None = None
 
 
+class Bucket(NamedTuple):
+    """Rows of a batch, one after the other, whose texts are padded to the longest of them only.
+
+    Args:
+        rows: How many.
+        length: Tokens of the longest.
+        tokens: Of all of them, padding left out.
+    """
+
+    rows: int
+    length: int
+    tokens: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskedText(Batch):
     """Text with hidden tokens.
 
     token_ids int64 (B, T) as the model sees them; padding bool (B, T); targets int64 (B, T), IGNORE
-    where nothing is to be predicted.
+    where nothing is to be predicted. buckets say how the rows, in their order, are encoded; without any they
+    are encoded all at once.
     """
 
     token_ids: Tensor
     padding: Tensor
     targets: Tensor
+    buckets: tuple[Bucket, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +97,7 @@ class MaskedPairs(Batch):
     targets: Tensor
     answers: Tensor | None = None
     tokens: Tensor | None = None
+    buckets: tuple[Bucket, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +107,14 @@ class MaskedBatch(Batch):
     images: MaskedImages
     texts: MaskedText
     pairs: MaskedPairs
+
+
+def buckets_of(texts: MaskedText | MaskedPairs) -> tuple[Bucket, ...]:
+    """The buckets of a stream, which hold all of its rows; none where the stream is empty."""
+    if texts.buckets or len(texts.token_ids) == 0:
+        return texts.buckets
+    rows, length = texts.token_ids.shape
+    return (Bucket(rows, length, rows * length - int(texts.padding.sum())),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,12 +158,31 @@ class CaptionBatch(Batch):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PictureView(Batch):
+    """One way to show pictures to be scored.
+
+    images (B, 3, h, w), resized and padded; inside is (height, width) without the padding at the bottom and
+    the right; flipped is True where what lies within was flipped from left to right.
+    """
+
+    images: Tensor
+    inside: tuple[int, int]
+    flipped: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentationBatch(Batch):
-    """Pictures with class maps: images (B, 3, H, W); masks int64 (B, H, W), 255 = ignore; sample_ids (B,)."""
+    """Pictures with class maps.
+
+    images (B, 3, H, W); masks int64 (B, H, W), 255 = ignore; sample_ids int64 (B,). views are what is shown
+    of pictures to be scored, the first of them images, and the masks are of the pictures' own size then;
+    without any the pictures are shown as they are.
+    """
 
     images: Tensor
     masks: Tensor
     sample_ids: Tensor
+    views: tuple[PictureView, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

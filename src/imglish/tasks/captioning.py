@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from imglish.losses.answers import smoothed_word_loss
-from imglish.metrics.token_accuracy import TokenAccuracy
+from imglish.losses.answers import num_kept_words, smoothed_word_loss
+from imglish.metrics.token_accuracy import TokenAccuracy, share_found
 from imglish.models.beit3.heads import Beit3ForCaptioning
 from imglish.structures.batches import IGNORE, CaptionBatch
 from imglish.tasks.base import StepOutput, Task
@@ -18,6 +18,7 @@ class CaptioningTask(Task):
         model: Image-to-text generator.
         smoothing: Label smoothing (0.1 in paper and released recipe).
         drop_worst: Share of largest word losses that do not count, 0.2 in the released recipe; 0 counts all.
+            They are the largest of each rank's batch, as in the released code, not of all ranks together.
         drop_after: Updates after which they are dropped.
     """
 
@@ -41,14 +42,21 @@ class CaptioningTask(Task):
         """Start to drop the largest losses, which late in training are mostly wrong captions."""
         self.keep_share = 1.0 - self.drop_worst if step > self.drop_after else 1.0
 
+    def counts(self, batch: CaptionBatch) -> dict[str, int]:
+        """Hidden words that count: the loss is a mean over those of the whole update."""
+        return {"caption": num_kept_words(int((batch.targets != IGNORE).sum()), self.keep_share)}
+
     def training_step(self, batch: CaptionBatch) -> StepOutput:
         """Smoothed divergence at hidden words."""
         hidden = batch.targets != IGNORE
         logits = self.model(batch.images, batch.token_ids, batch.padding, hidden)
         targets = batch.targets[hidden]
-        loss = smoothed_word_loss(logits, targets, smoothing=self.smoothing, keep_share=self.keep_share)
-        accuracy = (logits.detach().argmax(dim=1) == targets).float().mean()
-        return StepOutput(loss, {"loss": loss.detach(), "accuracy": accuracy})
+        total = smoothed_word_loss(
+            logits, targets, smoothing=self.smoothing, keep_share=self.keep_share, reduction="sum"
+        )
+        loss = total / max(1, num_kept_words(len(targets), self.keep_share))
+        logs = {"loss_caption": loss.detach(), "accuracy": share_found(logits.detach(), targets)}
+        return StepOutput(loss, logs, {"caption": total})
 
     @torch.no_grad()
     def evaluation_step(self, batch: CaptionBatch) -> None:

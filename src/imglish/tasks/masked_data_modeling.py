@@ -12,7 +12,7 @@ from imglish.metrics.token_accuracy import TokenAccuracy, share_found
 from imglish.models.beit3.heads import Beit3ForMaskedDataModeling, MaskedLogits
 from imglish.models.vqkd.frozen import FrozenTokenizer
 from imglish.models.vqkd.model import Vqkd
-from imglish.structures.batches import IGNORE, MaskedBatch, MaskedImages, MaskedPairs
+from imglish.structures.batches import IGNORE, MaskedBatch, MaskedImages, MaskedPairs, buckets_of
 from imglish.tasks.base import StepOutput, Task
 
 STREAMS = ("image", "text", "pair_image", "pair_text", "pair_answer")
@@ -72,6 +72,7 @@ class MaskedDataModelingTask(Task):
         logs = {f"loss_{name}": loss.detach() for name, loss in losses.items()}
         for name, predicted, target in zip(STREAMS, logits, targets, strict=True):
             logs[f"accuracy_{name}"] = share_found(predicted.detach(), target)
+        logs["wasted_tokens"] = logs["loss_image"].new_full((), wasted_tokens(batch))
         return StepOutput(torch.stack(list(losses.values())).sum(), logs, sums)
 
     @torch.no_grad()
@@ -95,4 +96,20 @@ class MaskedDataModelingTask(Task):
         )
 
     def _tokens(self, part: MaskedImages | MaskedPairs) -> Tensor:
+        if len(part.images) == 0:
+            return part.corruption.long()
         return self.visual_tokenizer(part.images) if part.tokens is None else part.tokens
+
+
+def wasted_tokens(batch: MaskedBatch) -> float:
+    """Share of the tokens of a batch that are padding, in [0, 1).
+
+    Counted are all that the encoder reads: vision tokens of pictures and of pairs, class tokens included, and
+    the texts as they are padded in their buckets. 0 for an empty batch.
+    """
+    buckets = [*buckets_of(batch.texts), *buckets_of(batch.pairs)]
+    padded = sum(bucket.rows * bucket.length for bucket in buckets)
+    vision = sum(
+        len(hidden) * (1 + hidden.shape[1]) for hidden in (batch.images.corruption, batch.pairs.corruption)
+    )
+    return (padded - sum(bucket.tokens for bucket in buckets)) / max(1, padded + vision)

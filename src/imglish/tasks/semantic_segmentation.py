@@ -1,10 +1,12 @@
-"""Semantic segmentation (ViT-Adapter, section 4.2)."""
+"""Semantic segmentation by a class for each pixel (ViT-Adapter, section 4.2)."""
 
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
+from torch import Tensor
 
+from imglish.decoding.scored_views import batch_class_map
+from imglish.decoding.sliding import Windows
 from imglish.losses.segmentation import pixel_cross_entropy
 from imglish.metrics.segmentation_iou import SegmentationIou
 from imglish.models.segmenters.semantic import SemanticSegmenter
@@ -16,24 +18,45 @@ class SemanticSegmentationTask(Task):
     """Give every pixel a class.
 
     Args:
-        model: Pictures to logits at stride 4.
+        model: Pictures to logits.
         metrics: Intersection over union.
+        auxiliary_weight: Weight of the auxiliary head's loss, where the model has one; 0.4 as published.
+        windows: How pictures are cut when they are scored; None shows them whole.
     """
 
     metrics: SegmentationIou
 
-    def __init__(self, model: SemanticSegmenter, metrics: SegmentationIou) -> None:
+    def __init__(
+        self,
+        model: SemanticSegmenter,
+        metrics: SegmentationIou,
+        *,
+        auxiliary_weight: float = 0.4,
+        windows: Windows | None = None,
+    ) -> None:
         super().__init__()
         self.model, self.metrics = model, metrics
+        self.auxiliary_weight, self.windows = auxiliary_weight, windows
+        self._has_auxiliary = model.auxiliary is not None  # the model itself may be wrapped later
 
     def training_step(self, batch: SegmentationBatch) -> StepOutput:
-        """Cross entropy of every labelled pixel."""
-        loss = pixel_cross_entropy(self.model(batch.images), batch.masks)
-        return StepOutput(loss, {"loss": loss.detach()})
+        """Cross entropy of every labelled pixel, of both heads."""
+        if not self._has_auxiliary:
+            loss = pixel_cross_entropy(self.model(batch.images), batch.masks)
+            return StepOutput(loss, {"loss": loss.detach()})
+        logits, auxiliary = self.model(batch.images, with_auxiliary=True)
+        main = pixel_cross_entropy(logits, batch.masks)
+        helping = self.auxiliary_weight * pixel_cross_entropy(auxiliary, batch.masks)
+        loss = main + helping
+        logs = {"loss": loss.detach(), "loss_main": main.detach(), "loss_auxiliary": helping.detach()}
+        return StepOutput(loss, logs)
 
     @torch.no_grad()
     def evaluation_step(self, batch: SegmentationBatch) -> None:
         """Compare the most probable class of each pixel."""
-        logits = self.model(batch.images)
-        logits = F.interpolate(logits, size=batch.masks.shape[-2:], mode="bilinear", align_corners=False)
-        self.metrics.update(logits.argmax(dim=1), batch.masks)
+
+        def predict(images: Tensor) -> Tensor:
+            logits: Tensor = self.model(images)
+            return logits
+
+        self.metrics.update(batch_class_map(predict, batch, self.windows), batch.masks)

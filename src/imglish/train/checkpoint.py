@@ -21,6 +21,7 @@ from torch import Tensor, distributed as dist, nn
 
 from imglish.errors import CheckpointError
 from imglish.train.distributed import Ranks, any_rank
+from imglish.train.ema import local
 from imglish.train.state import TrainState, named_tensors, restore_rng, rng_state, start_draws
 
 log = logging.getLogger(__name__)
@@ -157,31 +158,34 @@ class Checkpoints:
             state.step = int(saved["step"])
             return True
         if tried:  # the state may be half one of them
-            raise CheckpointError(
-                f"{self.folder}: no checkpoint can be read ({tried}); remove the folder to start anew"
-            )
+            raise CheckpointError(self._unreadable(tried))
         return False
 
     def _whole(self, ranks: Ranks) -> list[Path]:
         """Those whose files are all there, newest first, as the main rank sees them."""
-        found: list[Any] = []
+        names: list[str] = []
+        refused = ""
         if ranks.is_main:
             for path in reversed(self.complete()):
                 fault = _fault(path)
                 if fault.startswith("written"):
-                    found = [fault]
+                    names, refused = [], f"{self.folder} was {fault}; start anew in another folder"
                     break
                 if fault:
                     log.warning("%s is damaged (%s); trying the one before it", path, fault)
+                    refused = self._unreadable(fault)
                 else:
-                    found.append(path.name)
+                    names.append(path.name)
         if ranks.world_size > 1:
-            box = [found]
+            box: list[Any] = [(names, refused)]
             dist.broadcast_object_list(box, src=0, group=self._talk(ranks))
-            found = box[0]
-        if found and found[0].startswith("written"):
-            raise CheckpointError(f"{self.folder} was {found[0]}; start anew in another folder")
-        return [self.folder / name for name in found]
+            names, refused = box[0]
+        if refused and not names:  # a run must not start anew over what may yet be mended
+            raise CheckpointError(refused)
+        return [self.folder / name for name in names]
+
+    def _unreadable(self, reason: str) -> str:
+        return f"{self.folder}: no checkpoint can be read ({reason}); remove the folder to start anew"
 
     def _prepare(self, partial: Path, ranks: Ranks) -> OSError | RuntimeError | None:
         """Make the folder and write the random states, which each step changes."""
@@ -208,7 +212,7 @@ class Checkpoints:
         from torch.distributed.checkpoint.filesystem import FileSystemWriter
         from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
-        tensors: dict[str, Any] = dict(named_tensors(state))
+        tensors: dict[str, Any] = _held(named_tensors(state), ranks)
         writer = FileSystemWriter(partial)
         # What all ranks hold alike is the main rank's: batch norm counts each rank's own pictures.
         planner = DefaultSavePlanner(dedup_save_to_lowest_rank=True)
@@ -266,7 +270,7 @@ class Checkpoints:
         from torch.distributed.checkpoint.filesystem import FileSystemReader
         from torch.distributed.checkpoint.state_dict_loader import load
 
-        state: dict[str, Any] = dict(tensors)
+        state: dict[str, Any] = _held(tensors, ranks)
         with _silent():
             load(
                 state,
@@ -282,6 +286,11 @@ class Checkpoints:
             assert isinstance(group, dist.ProcessGroup)
             self._group = group
         return self._group
+
+
+def _held(tensors: dict[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+    """The tensors as torch's checkpoints take them: those that one rank alone has are whole."""
+    return {name: local(tensor) for name, tensor in tensors.items()} if ranks.world_size == 1 else tensors
 
 
 @contextmanager

@@ -46,14 +46,16 @@ class ScheduleConfig:
     """Linear warmup, then a cosine or a line.
 
     Args:
-        kind: ``cosine`` falls slowly at both ends; ``linear`` falls evenly and reaches ``final_lr``.
+        kind: ``cosine`` falls slowly at both ends; ``linear`` falls evenly and reaches ``final_lr``; ``poly``
+            is the line of segmentation's recipes, which goes on during the warmup: that is a factor from
+            ``warmup_lr`` over ``lr`` to 1 on it, and ``final_lr`` would be the rate after the last step.
         warmup_steps: Steps from ``warmup_lr`` to the peak.
         warmup_epochs: The same in passes over the training data; where it is not 0 it decides.
         warmup_lr: Learning rate of the first step, where there is a warmup.
         final_lr: Learning rate that the schedule runs towards.
     """
 
-    kind: Literal["cosine", "linear"] = "cosine"
+    kind: Literal["cosine", "linear", "poly"] = "cosine"
     warmup_steps: int = 0
     warmup_epochs: float = 0.0
     warmup_lr: float = 0.0
@@ -74,10 +76,15 @@ class TrainConfig:
         num_epochs: Length in passes over the training data, whole batches only; where it is not 0 it decides.
         grad_accumulation: Batches (micro steps) of one update.
         max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
-        precision: ``bf16`` computes under autocast; ``auto`` does so where the device has it.
+        precision: ``bf16`` computes under autocast; ``auto`` does so where the device has it. ``bf16_params``
+            has weights, activations and gradients in bf16 throughout, and updates an fp32 copy of the
+            weights, which is what lies on the ranks, is averaged, scored and saved: activations take half the
+            memory, weights are cast once a pass and travel as half the bytes. It goes with ``fsdp2``, also on
+            one GPU. A run may be resumed with another precision.
         device: ``auto`` takes a GPU where there is one.
-        strategy: ``auto`` is ``ddp`` under torchrun with several ranks, else ``single``; ``fsdp2`` spreads
-            weights, gradients and optimiser state over the ranks. A run may be resumed with another one.
+        strategy: ``auto`` is ``ddp`` under torchrun with several ranks, else ``single``, and ``fsdp2`` where
+            ``precision`` is ``bf16_params``; ``fsdp2`` spreads weights, gradients and optimiser state over
+            the ranks. A run may be resumed with another one.
         activation_checkpointing: True computes each block twice and keeps only what goes into it.
         compile: True compiles each block with `torch.compile`.
         ema_decay: Decay of the averaged weights; 0 keeps none.
@@ -96,7 +103,7 @@ class TrainConfig:
     num_epochs: float = 0.0
     grad_accumulation: int = 1
     max_grad_norm: float = 3.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "bf16_params"] = "auto"
     device: str = "auto"
     strategy: Literal["auto", "single", "ddp", "fsdp2"] = "auto"
     activation_checkpointing: bool = False
@@ -119,5 +126,9 @@ class TrainConfig:
         for name in ("num_epochs", "evaluate_every", "save_every", "num_workers", "max_grad_norm"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
+        if self.precision == "bf16_params" and self.strategy in ("single", "ddp"):
+            raise ValueError(
+                f"precision bf16_params goes with strategy fsdp2, also on one GPU; got {self.strategy}"
+            )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1); got {self.ema_decay}")

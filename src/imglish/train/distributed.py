@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed as dist, nn
+from torch._C._distributed_c10d import HashStore
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
@@ -47,7 +48,12 @@ def join_ranks(device: str = "auto") -> Iterator[Ranks]:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = _choose(device, local_rank)
     if world_size == 1:
-        yield Ranks(0, 1, chosen)
+        ours = not dist.is_initialized()
+        try:
+            yield Ranks(0, 1, chosen)
+        finally:
+            if ours and dist.is_initialized():  # see `join_alone`
+                dist.destroy_process_group()
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
@@ -66,6 +72,13 @@ def join_ranks(device: str = "auto") -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), world_size, chosen)
     finally:
         dist.destroy_process_group()
+
+
+def join_alone(device: torch.device) -> None:
+    """Make a process group of this process alone, where there is none yet: some of torch wants one."""
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
 
 
 def any_rank(flag: bool, ranks: Ranks) -> bool:

@@ -22,14 +22,14 @@ class Ema:
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's weights."""
         for name, tensor in model.state_dict().items():
-            average = _local(self.weights[name])
+            average = local(self.weights[name])
             if average.is_floating_point():
-                average.lerp_(_local(tensor), 1.0 - self.decay)
+                average.lerp_(local(tensor), 1.0 - self.decay)
             else:
-                average.copy_(_local(tensor))
+                average.copy_(local(tensor))
 
 
-def _local(tensor: Tensor) -> Tensor:
+def local(tensor: Tensor) -> Tensor:
     """This rank's share of a tensor that is spread over the ranks; others as they are."""
-    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    local: Tensor = tensor.tolocal() if hasattr(tensor, "tolocal") else tensor
     return local

@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -22,10 +23,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from imglish.errors import ImglishError
 from imglish.train.distributed import Ranks
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+class LogError(ImglishError):
+    """The log of a run can not be written."""
 
 
 class RunLog:
@@ -41,6 +47,9 @@ class RunLog:
         start: Step that the run starts or goes on from.
         tensorboard: True writes TensorBoard files.
         console: Where the bar is drawn; the error stream by default.
+
+    Raises:
+        LogError: A file can not be written, here or in `scalars` or at the end: the disk is full, mostly.
     """
 
     def __init__(
@@ -53,11 +62,14 @@ class RunLog:
         tensorboard: bool = True,
         console: Console | None = None,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "metrics.jsonl"
-        _drop_after(self._path, start)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._board = _open_tensorboard(folder / "tensorboard") if tensorboard else None
+        self._path, self._board_path = folder / "metrics.jsonl", folder / "tensorboard"
+        with _writing(self._path):
+            folder.mkdir(parents=True, exist_ok=True)
+            _drop_after(self._path, start)
+            # Unbuffered, or what the disk refused would be written again when the file is closed.
+            self._file = self._path.open("ab", buffering=0)
+        with _writing(self._board_path):
+            self._board = _open_tensorboard(self._board_path) if tensorboard else None
         self._console = console or Console(file=sys.stderr)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -84,7 +96,12 @@ class RunLog:
         self._progress.stop()
         self._file.close()
         if self._board is not None:
-            self._board.close()
+            try:
+                with _writing(self._board_path):
+                    self._board.close()
+            except LogError:
+                if error is None:  # else it is told already what went wrong
+                    raise
 
     def advance(self, step: int) -> None:
         """Move the bar to ``step``."""
@@ -98,12 +115,15 @@ class RunLog:
             now = time.perf_counter()
             record["samples_per_second"] = round((step - then) * samples_per_step / max(now - clock, 1e-9), 2)
             self._last = (step, now)
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        line = (json.dumps(record) + "\n").encode()
+        with _writing(self._path):
+            while line:  # a disk that fills up takes a part of it, and refuses the rest
+                line = line[self._file.write(line) :]
         if self._board is not None:
-            for name, value in record.items():
-                if name not in ("step", "time"):
-                    self._board.add_scalar(name, value, step)
+            with _writing(self._board_path):
+                for name, value in record.items():
+                    if name not in ("step", "time"):
+                        self._board.add_scalar(name, value, step)
         self._show(step, record)
 
     def say(self, text: str) -> None:
@@ -131,6 +151,9 @@ class SkippedLog:
         folder: The run's folder.
         ranks: This process among all.
         start: Step that the run starts or goes on from.
+
+    Raises:
+        LogError: A file can not be written, here or in `add`: the disk is full, mostly.
     """
 
     def __init__(self, folder: Path, ranks: Ranks, *, start: int = 0) -> None:
@@ -138,12 +161,13 @@ class SkippedLog:
         mine = [self._path]
         if ranks.is_main:
             mine += [path for path in folder.glob("skipped.rank*.log") if _rank_of(path) >= ranks.world_size]
-        self.count = sum(_keep_lines(path, start) for path in mine)
+        with _writing(self._path):
+            self.count = sum(_keep_lines(path, start) for path in mine)
 
     def add(self, step: int, lines: Sequence[str]) -> None:
         """Note what the batch of ``step`` lacks, one line for each sample."""
         if lines:
-            with self._path.open("a", encoding="utf-8") as file:
+            with _writing(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.writelines(f"step {step}: {line}\n" for line in lines)
             self.count += len(lines)
 
@@ -158,6 +182,18 @@ def read_log(path: Path) -> list[dict[str, float]]:
             except json.JSONDecodeError:
                 break
     return records
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Tell in one line what can not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise LogError(
+            f"{path} can not be written ({error.strerror or error}); the last checkpoint is kept. Make room "
+            "and go on with --resume"
+        ) from error
 
 
 def _drop_after(path: Path, step: int) -> None:

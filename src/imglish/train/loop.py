@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from imglish.train.parallelize import clip_gradients, gradient_sync
 from imglish.train.precision import autocast
 from imglish.train.schedule import learning_rate
 from imglish.train.state import TrainState
+
+# What cluster managers send some time before they kill: SIGUSR2 is submitit's.
+_LEAVING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class NonFiniteLossError(ImglishError):
@@ -92,7 +96,8 @@ def train(
         config: Steps, rates, policies.
         ranks: This process among all.
         checkpoints: Where the state is saved.
-        log: Of the main rank; None elsewhere.
+        log: Of the main rank; None elsewhere. ``waiting`` in it is the share of the time since its last line
+            that the main rank waited for batches.
         skipped: This rank's damaged samples; those of all ranks together are logged.
         evaluate: Scores the task now and then; its numbers are logged. The caller scores the end.
 
@@ -105,6 +110,7 @@ def train(
     """
     settings = config.train
     optimizer, parameters = state.optimizer, list(state.model.parameters())
+    batches = waiting = _Waiting(batches)
     with _leave_on_signal() as leave, checkpoints:
         while state.step < settings.num_steps:
             task.train()
@@ -138,7 +144,7 @@ def train(
                 # The only place where numbers leave the device. Every rank must ask.
                 values, num_skipped = found.scalars(ranks), sum_over_ranks(skipped.count, ranks)
                 if log is not None:
-                    values |= {"grad_norm": float(norm), "lr": rate}
+                    values |= {"grad_norm": float(norm), "lr": rate, "waiting": waiting.share()}
                     values |= {"num_skipped": num_skipped} if num_skipped else {}
                     log.scalars(state.step, values, samples_per_step=config.global_batch_size)
             if evaluate is not None and not done and _every(settings.evaluate_every, state.step):
@@ -231,6 +237,34 @@ def _refuse(step: int, settings: TrainConfig) -> None:
         )
 
 
+class _Waiting:
+    """Batches, and how long they are waited for.
+
+    Args:
+        batches: Made elsewhere, or when they are asked for.
+    """
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches, self._waited, self._since = batches, 0.0, time.perf_counter()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        begun = time.perf_counter()
+        try:
+            return next(self._batches)
+        finally:
+            self._waited += time.perf_counter() - begun
+
+    def share(self) -> float:
+        """Share of the time since the last call that went by until batches were there, in [0, 1]."""
+        now = time.perf_counter()
+        waited, passed = self._waited, now - self._since
+        self._waited, self._since = 0.0, now
+        return waited / max(passed, 1e-9)
+
+
 @dataclass(slots=True)
 class _Leave:
     asked: bool = False
@@ -238,14 +272,14 @@ class _Leave:
 
 @contextmanager
 def _leave_on_signal() -> Iterator[_Leave]:
-    """Turn SIGTERM and SIGUSR1 into a wish to save and leave, and put the old handlers back afterwards."""
+    """Turn _LEAVING signals into a wish to save and leave, and put the old handlers back afterwards."""
     leave = _Leave()
 
     def ask(number: int, frame: FrameType | None) -> None:
         leave.asked = True
 
     try:
-        old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        old = {number: signal.signal(number, ask) for number in _LEAVING}
     except ValueError:  # not the main thread: signals stay with whoever owns it
         old = {}
     try:

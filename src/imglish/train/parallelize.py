@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from imglish.errors import ConfigError
-from imglish.train.distributed import Ranks
+from imglish.train.distributed import Ranks, join_alone
 
 if TYPE_CHECKING:  # half a second to import, and few runs are sharded
     from torch.distributed.fsdp import FSDPModule
 
+_Precision = Literal["fp32", "bf16", "bf16_params"]
+_MOST_GRAPHS = 128  # of a block; three streams in buckets, trained and scored, have about 60
 _SCALAR = ("parametrizations.", ".original")  # what torch puts around the name of a parametrised tensor
 
 
@@ -30,16 +34,22 @@ class ShardedModel(nn.Module):
 
     Args:
         module: Sharded already.
+        precision: How `shard` made it.
     """
 
-    def __init__(self, module: FSDPModule) -> None:
+    def __init__(self, module: FSDPModule, precision: _Precision = "fp32") -> None:
         super().__init__()
         self.module: nn.Module = cast(nn.Module, module)
-        self._exchanges = True
+        self.precision = precision
+        self._exchanges, self._in_bf16 = True, precision == "bf16_params"
 
     def forward(self, *inputs: Any, **named_inputs: Any) -> Any:
         """Call the model; weights are brought together around each block."""
-        return self.module(*inputs, **named_inputs)
+        if not self._in_bf16:
+            return self.module(*inputs, **named_inputs)
+        device = next(self.module.parameters()).device.type
+        with torch.autocast(device, enabled=False):
+            return self.module(*_in_bf16(inputs), **_in_bf16(named_inputs))
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
@@ -71,25 +81,46 @@ class ShardedModel(nn.Module):
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Keep the whole weights on every rank, to evaluate with; every rank enters and leaves.
+        """Keep the whole weights in fp32 on every rank, to evaluate with; every rank enters and leaves.
 
         Ranks may then score unequal numbers of batches, and call any method of the model. Weights must not
         change inside, and ``state_dict`` would spread them again.
         """
-        from torch.distributed.fsdp import FSDPModule
-
-        parts = [module for module in self.module.modules() if isinstance(module, FSDPModule)]
+        parts = self._parts()
         root = cast("FSDPModule", self.module)
         root.set_reshard_after_forward(False)
+        exact = self._whole_parameters() if self.precision == "bf16_params" else {}
         for part in parts:
             part.unshard()
+        for name, weight in exact.items():  # over those in bf16; `reshard` puts the shares back
+            owner, _, leaf = name.rpartition(".")
+            setattr(self.module.get_submodule(owner), leaf, weight)
+        self._in_bf16 = False
         try:
             yield
         finally:
+            self._in_bf16 = self.precision == "bf16_params"
             for part in parts:
                 part.reshard()
                 # As `shard` leaves it: the outermost part is needed again at once by the backward pass.
                 part.set_reshard_after_forward(part is not root, recurse=False)
+
+    def _parts(self) -> list[FSDPModule]:
+        """All that is brought together by itself, the whole model first."""
+        from torch.distributed.fsdp import FSDPModule
+
+        return [module for module in self.module.modules() if isinstance(module, FSDPModule)]
+
+    def _whole_parameters(self) -> dict[str, nn.Parameter]:
+        from torch.distributed.tensor import DTensor
+
+        found = {}
+        for part in self._parts():
+            part.reshard()  # a forward pass without a backward leaves some together
+        for name, shares in self.module.named_parameters(remove_duplicate=False):
+            assert isinstance(shares, DTensor)
+            found[name] = nn.Parameter(shares.full_tensor().detach(), requires_grad=False)
+        return found
 
     def _exchange(self, yes: bool) -> None:
         self._exchanges = yes
@@ -103,37 +134,49 @@ def parallelize(
     *,
     activation_checkpointing: bool = False,
     compiled: bool = False,
+    precision: Literal["fp32", "bf16", "bf16_params"] = "fp32",
 ) -> nn.Module:
     """Prepare a model for training and wrap it for the ranks. Build the optimiser afterwards.
 
     Args:
         model: With the same weights on every rank, on ``ranks.device``; changed in place.
         strategy: ``ddp`` keeps the whole model on each rank, ``fsdp2`` a share (see `shard`), ``auto`` is
-            ``ddp`` where there are several ranks.
+            ``ddp`` where there are several ranks, and ``fsdp2`` for ``bf16_params``.
         ranks: This process among all.
         activation_checkpointing: True computes each block twice and keeps only what goes into it.
         compiled: True compiles each block with `torch.compile`.
+        precision: What the run computes in, see `shard`. ``ddp`` and ``single`` keep weights in fp32, whether
+            under autocast or not.
 
     Raises:
-        ConfigError: ``single`` was asked for although there are several ranks, or ``fsdp2`` for one.
+        ConfigError: ``single`` was asked for although there are several ranks, or ``fsdp2`` for one, or
+            ``bf16_params`` without ``fsdp2`` or for a model with running statistics.
     """
+    if precision == "bf16_params" and strategy in ("single", "ddp"):
+        raise ConfigError(f"precision bf16_params goes with strategy fsdp2, also on one GPU; got {strategy}")
+    model = synchronise_norms(model, ranks)
     if strategy == "single" and ranks.world_size > 1:
         raise ConfigError(
             f"strategy 'single' was asked for, but there are {ranks.world_size} ranks; use 'ddp' or 'fsdp2'"
         )
+    if compiled:
+        # A graph for each kind of sequence (pictures, texts, pairs; padded or not; in an upper block or a
+        # lower; with gradients or without): torch stops at 8 and runs the others as they are.
+        torch._dynamo.config.recompile_limit = max(_MOST_GRAPHS, torch._dynamo.config.recompile_limit)
     for block in blocks_of(model):
         if activation_checkpointing:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         if compiled:
             block.compile()
-    if strategy == "fsdp2":
-        return shard(model, blocks_of(model), ranks)
+    if strategy == "fsdp2" or (strategy == "auto" and precision == "bf16_params"):
+        return shard(model, blocks_of(model), ranks, precision)
     if strategy == "single" or (strategy == "auto" and ranks.world_size == 1):
         return model
     return DistributedDataParallel(
         model,
         device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
-        # Every task leaves some of the Multiway Transformer alone: the mask token, or a whole modality.
+        # Every task leaves some of the Multiway Transformer alone: the mask token, or a whole modality. A
+        # static graph would find out once only, but not every step goes through the model as often.
         find_unused_parameters=True,
     )
 
@@ -144,7 +187,24 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
     return [block for part in lists if isinstance(part, nn.ModuleList) for block in part]
 
 
-def shard(model: nn.Module, blocks: Iterable[nn.Module], ranks: Ranks) -> ShardedModel:
+def synchronise_norms(model: nn.Module, ranks: Ranks) -> nn.Module:
+    """Let batch norm, wherever it lies in a model, count the pictures of all ranks; names and weights stay.
+
+    Torch has no such norm on CPUs: there each rank counts its own pictures, and the statistics of the main
+    rank are those that are saved.
+    """
+    if ranks.world_size == 1 or ranks.device.type != "cuda":
+        return model
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return converted
+
+
+def shard(
+    model: nn.Module,
+    blocks: Iterable[nn.Module],
+    ranks: Ranks,
+    precision: Literal["fp32", "bf16", "bf16_params"] = "fp32",
+) -> ShardedModel:
     """Spread a model over the ranks: each block by itself, then all that is left together.
 
     The model is changed in place. Build the optimiser from its parameters afterwards. Parameters without a
@@ -155,23 +215,40 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], ranks: Ranks) -> Sharde
         model: With the same weights on every rank, on ``ranks.device``.
         blocks: Parts of the model whose weights are brought together one at a time: ``encoder.blocks``.
         ranks: This process among all.
+        precision: ``bf16_params`` brings weights together in bf16 and computes in bf16 throughout; shares are
+            fp32 and gradients are summed over ranks in fp32 all the same. The others bring weights together
+            in fp32, under autocast or not.
 
     Raises:
-        ConfigError: There is one rank only.
+        ConfigError: There is one rank only, and no ``bf16_params``; or the model has running statistics, as
+            batch norm and codebooks have, which are too fine for ``bf16_params``.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    if ranks.world_size == 1:
+    if precision == "bf16_params":
+        if any(buffer.is_floating_point() for buffer in model.buffers()):
+            raise ConfigError(
+                "precision bf16_params: this model keeps running statistics (batch norm, or a codebook), "
+                "which are too fine for it; use precision bf16"
+            )
+        join_alone(ranks.device)
+    elif ranks.world_size == 1:
         raise ConfigError("a model is sharded over several ranks, but there is one; start it with torchrun")
     for module in list(model.modules()):
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.ndim == 0:
                 parametrize.register_parametrization(module, name, _Scalar())
     mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
+    block_policy = root_policy = MixedPrecisionPolicy()
+    if precision == "bf16_params":  # `ShardedModel` casts what goes in, batches too
+        block_policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
+        root_policy = replace(block_policy, output_dtype=torch.float32)
     for block in blocks:
-        fully_shard(block, mesh=mesh)
-    return ShardedModel(fully_shard(model, mesh=mesh))
+        fully_shard(block, mesh=mesh, mp_policy=block_policy)
+    return ShardedModel(fully_shard(model, mesh=mesh, mp_policy=root_policy), precision)
 
 
 def gathered(model: nn.Module) -> AbstractContextManager[None]:
@@ -208,6 +285,21 @@ def gradient_sync(model: nn.Module, *, last: bool) -> AbstractContextManager[obj
         context: AbstractContextManager[object] = model.no_sync()
         return context
     return nullcontext()
+
+
+def _in_bf16(value: Any) -> Any:
+    """The same with every floating-point tensor in it cast, in containers and batches too."""
+    if isinstance(value, Tensor):
+        return value.bfloat16() if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: _in_bf16(part) for key, part in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(_in_bf16, value))
+    if isinstance(value, tuple | list):
+        return type(value)(map(_in_bf16, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _in_bf16(getattr(value, field.name)) for field in fields(value)})
+    return value
 
 
 class _Scalar(nn.Module):

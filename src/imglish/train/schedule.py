@@ -20,6 +20,9 @@ def learning_rate(step: int, num_steps: int, optimizer: OptimizerConfig, schedul
         schedule: Shape, warmup and end.
     """
     peak, warmup = optimizer.lr, schedule.warmup_steps
+    if schedule.kind == "poly":
+        rate = schedule.final_lr + (peak - schedule.final_lr) * (1 - step / num_steps)
+        return rate * _warmup_factor(step, schedule.warmup_lr / peak, warmup)
     if step < warmup:
         # A warmup of one step has its lower end only, where step is 0.
         return schedule.warmup_lr + (peak - schedule.warmup_lr) * step / max(1, warmup - 1)
@@ -28,3 +31,8 @@ def learning_rate(step: int, num_steps: int, optimizer: OptimizerConfig, schedul
         return peak + (schedule.final_lr - peak) * done / max(1, remaining - 1)
     share = done / max(1, remaining)
     return schedule.final_lr + 0.5 * (peak - schedule.final_lr) * (1 + math.cos(math.pi * share))
+
+
+def _warmup_factor(step: int, least: float, warmup: int) -> float:
+    """From ``least`` at step 0 to 1 at step ``warmup``, as mmcv warms up (adapter FACTS, section 6)."""
+    return 1.0 if step >= warmup else 1 - (1 - step / warmup) * (1 - least)

@@ -5,15 +5,18 @@ import torch
 from torch import Tensor, nn
 
 from imglish.models.dense_heads.semantic_fpn import SemanticFpnHead
+from imglish.models.necks.fpn import Fpn
 from imglish.structures.pyramid import FeaturePyramid
 
 STRIDES = (4, 8, 16, 32)
 ROUNDING = {"rtol": 1e-4, "atol": 1e-5}  # float32, summed in another order
 
 
-def head(dropout: float = 0.0) -> SemanticFpnHead:
+def head(dropout: float = 0.0) -> nn.Sequential:
+    """Neck and head, as they stand together."""
     torch.manual_seed(0)
-    return SemanticFpnHead(in_width=6, num_classes=5, neck_width=8, head_width=7, dropout=dropout).eval()
+    top = SemanticFpnHead(in_width=8, num_classes=5, width=7, dropout=dropout)
+    return nn.Sequential(Fpn((6,) * 4, 8), top).eval()
 
 
 def pyramid(height: int = 64, width: int = 96) -> FeaturePyramid:
@@ -22,9 +25,9 @@ def pyramid(height: int = 64, width: int = 96) -> FeaturePyramid:
     return FeaturePyramid({s: torch.randn(2, 6, *size, generator=g) for s, size in sizes.items()})
 
 
-def passes_on() -> SemanticFpnHead:
-    """A head of one channel whose convolutions all pass on what they are given."""
-    module = SemanticFpnHead(in_width=1, num_classes=1, neck_width=1, head_width=1).eval()
+def passes_on() -> nn.Sequential:
+    """Neck and head of one channel whose convolutions all pass on what they are given."""
+    module = nn.Sequential(Fpn((1,) * 4, 1), SemanticFpnHead(in_width=1, num_classes=1, width=1)).eval()
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.dirac_(layer.weight)
@@ -98,9 +101,11 @@ def test_rows_stay_rows_and_columns_stay_columns() -> None:
 def test_whole_channels_are_dropped_in_training_only() -> None:
     module = head(dropout=0.5)
     assert torch.equal(module(pyramid()), module(pyramid()))
-    module.dropout.train()
+    dropout = module[1].dropout
+    assert isinstance(dropout, nn.Dropout2d)
+    dropout.train()
     channels: list[Tensor] = []
-    hook = module.dropout.register_forward_hook(lambda layer, inputs, output: channels.append(output))
+    hook = dropout.register_forward_hook(lambda layer, inputs, output: channels.append(output))
     torch.manual_seed(0)
     module(pyramid())
     hook.remove()
@@ -112,5 +117,5 @@ def test_whole_channels_are_dropped_in_training_only() -> None:
 def test_the_published_head_has_the_recorded_number_of_parameters(in_width: int, parameters: int) -> None:
     """Neck and head of the official configs of 150 classes: 256 and 128 channels."""
     with torch.device("meta"):
-        module = SemanticFpnHead(in_width=in_width, num_classes=150)
+        module = nn.Sequential(Fpn((in_width,) * 4), SemanticFpnHead(in_width=256, num_classes=150))
     assert sum(p.numel() for p in module.parameters()) == parameters

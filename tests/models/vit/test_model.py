@@ -34,7 +34,7 @@ def test_blocks_run_in_parts_give_what_they_give_at_once() -> None:
     vit = build(relative_positions="shared")
     tokens, grid = vit.embed(IMAGES)
     assert grid == (2, 3)
-    tokens = vit.run_blocks(vit.run_blocks(tokens, 0, 1), 1, 2)
+    tokens = vit.run_blocks(vit.run_blocks(tokens, 0, 1, grid), 1, 2, grid)
     torch.testing.assert_close(tokens, vit.tokens(IMAGES))
 
 
@@ -73,9 +73,9 @@ def test_other_sizes_are_refused_with_relative_positions() -> None:
 
 def test_layer_scale_starts_branches_small() -> None:
     vit = build(layer_scale=1e-5)
-    tokens, _ = vit.embed(IMAGES)
-    torch.testing.assert_close(vit.run_blocks(tokens, 0, 2), tokens, atol=1e-3, rtol=0.0)
-    assert (build().run_blocks(tokens, 0, 2) - tokens).abs().max() > 1e-2
+    tokens, grid = vit.embed(IMAGES)
+    torch.testing.assert_close(vit.run_blocks(tokens, 0, 2, grid), tokens, atol=1e-3, rtol=0.0)
+    assert (build().run_blocks(tokens, 0, 2, grid) - tokens).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("pooling", ["mean", "class_token"])

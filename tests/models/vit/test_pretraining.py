@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from imglish.models.vit.block import Block
 from imglish.models.vit.config import PatchAggregationConfig, RelativePositions, ViTConfig
-from imglish.models.vit.model import Block
 from imglish.models.vit.pretraining import ViTForMaskedImageModeling
 from imglish.models.vit.weights import (
     PRETRAINING_MAP,
@@ -98,10 +98,12 @@ def test_the_second_way_reads_early_patches_and_the_late_class_token(relative: R
     x = torch.cat([seen[1], seen[0]], dim=1)
     bias = None if vit.relative_positions is None else vit.relative_positions()
     for block in model.class_blocks:
-        x = block(x, bias)
+        x = block(x, vit.config.grid_size, bias)
     assert model.class_norm is not None and features.class_patches is not None
     torch.testing.assert_close(features.class_patches, model.class_norm(x)[:, 1:], **ROUNDING)
-    torch.testing.assert_close(features.patches, vit.norm(vit.run_blocks(_embedded(model), 0, 3))[:, 1:])
+    torch.testing.assert_close(
+        features.patches, vit.norm(vit.run_blocks(_embedded(model), 0, 3, vit.config.grid_size))[:, 1:]
+    )
 
 
 def _embedded(model: ViTForMaskedImageModeling) -> Tensor:

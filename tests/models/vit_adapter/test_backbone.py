@@ -41,18 +41,18 @@ def test_a_backbone_embeds_pictures_of_any_size(
     tokens, grid = backbone.embed(pictures(*size))
     assert grid == (size[0] // 16, size[1] // 16)
     assert tokens.shape == (2, backbone.num_prefix + grid[0] * grid[1], WIDTH)
-    assert backbone.run_blocks(tokens, 0, 4).shape == tokens.shape
+    assert backbone.run_blocks(tokens, 0, 4, grid).shape == tokens.shape
 
 
 @pytest.mark.parametrize("make", [vit, beit3])
 def test_groups_of_blocks_one_after_the_other_are_all_blocks(make: Callable[[], nn.Module]) -> None:
     backbone: PlainBackbone = build(make)  # type: ignore[assignment]
-    tokens, _ = backbone.embed(pictures())
-    whole = backbone.run_blocks(tokens, 0, 4)
-    parts = backbone.run_blocks(backbone.run_blocks(tokens, 0, 1), 1, 4)
+    tokens, grid = backbone.embed(pictures())
+    whole = backbone.run_blocks(tokens, 0, 4, grid)
+    parts = backbone.run_blocks(backbone.run_blocks(tokens, 0, 1, grid), 1, 4, grid)
     assert torch.equal(parts, whole)
-    assert torch.equal(backbone.run_blocks(tokens, 2, 2), tokens)
-    assert not torch.allclose(backbone.run_blocks(tokens, 0, 3), whole, atol=1e-3)
+    assert torch.equal(backbone.run_blocks(tokens, 2, 2, grid), tokens)
+    assert not torch.allclose(backbone.run_blocks(tokens, 0, 3, grid), whole, atol=1e-3)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -68,7 +68,7 @@ def test_beit3s_vision_side_is_beit3_with_a_picture_alone(shared: bool) -> None:
     assert isinstance(backbone, Beit3VisionBackbone)
     tokens, grid = backbone.embed(pictures())
     assert grid == (4, 6)
-    assert torch.equal(backbone.run_blocks(tokens, 0, 4), backbone.encoder(pictures()).tokens)
+    assert torch.equal(backbone.run_blocks(tokens, 0, 4, grid), backbone.encoder(pictures()).tokens)
 
 
 @pytest.mark.parametrize("size", [(96, 64), (32, 160), (128, 192)])

@@ -53,7 +53,7 @@ def without_gradient(module: nn.Module) -> set[str]:
 def test_the_injector_starts_as_the_identity_and_its_factor_learns() -> None:
     x, spatial = tokens()
     module = Injector(WIDTH, CONFIG)
-    y = module(x, GRID_PLACES, spatial, SIZES)
+    y = module(x, GRID_PLACES, spatial, SIZES, GRID)
     assert torch.equal(y, x)
     weighted_sum(y).backward()
     assert module.gamma.grad is not None and module.gamma.grad.abs().min() > 0
@@ -66,7 +66,7 @@ def test_once_its_factor_has_moved_the_whole_injector_learns() -> None:
     x, spatial = tokens()
     module = injector(0.5)
     unsettle(module)
-    weighted_sum(module(x, GRID_PLACES, spatial, SIZES)).backward()
+    weighted_sum(module(x, GRID_PLACES, spatial, SIZES, GRID)).backward()
     assert without_gradient(module) == set()
     assert x.grad is not None and (x.grad != 0).all()
     assert spatial.grad is not None
@@ -94,7 +94,7 @@ def test_at_the_start_a_patch_looks_at_spatial_tokens_around_its_own_place(level
     changed[:, sum(h * w for h, w in SIZES[:level]) + row * width + column] += 1
     module = injector(1.0)
     with torch.no_grad():
-        before, after = (module(x, GRID_PLACES, c, SIZES) for c in (spatial, changed))
+        before, after = (module(x, GRID_PLACES, c, SIZES, GRID) for c in (spatial, changed))
     rows, columns = (before != after).any(dim=2)[0].view(GRID).nonzero(as_tuple=True)
     assert len(rows) > 0
     # Two points, one and two pixels of the level away, and less than one more for the bilinear sample.

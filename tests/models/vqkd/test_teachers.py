@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from imglish.errors import ConfigError
-from imglish.models.vqkd.teachers import TimmTeacher
+from imglish.models.vqkd.teachers import PixelTeacher, TimmTeacher
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -66,3 +66,11 @@ def test_clip_of_timm_projects_to_512_features() -> None:
     with torch.device("meta"):
         model: nn.Module = timm.create_model("vit_base_patch16_clip_quickgelu_224.openai", pretrained=False)
     assert TimmTeacher(model, (14, 14), projected=True).dim == 512
+
+
+def test_the_pixel_teacher_gives_the_pixels_of_each_patch_row_by_row() -> None:
+    images = IMAGES[..., :24]  # 4 x 3 patches of 8
+    teacher = PixelTeacher((4, 3), 8)
+    features = teacher(images)
+    assert features.shape == (2, 12, teacher.dim)
+    torch.testing.assert_close(features[1, 5].reshape(3, 8, 8), images[1, :, 8:16, 16:24])  # second row, last

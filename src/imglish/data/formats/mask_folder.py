@@ -7,11 +7,14 @@ In ADE20K's masks 0 is unlabelled and class c has the value c + 1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from imglish.data.formats.picture_folder import list_pictures
 from imglish.errors import DataFormatError
+
+MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif"})  # JPEG and the like change values
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,40 +25,90 @@ class MaskRecord:
     mask_path: Path
 
 
-def read_mask_folder(images: Path, masks: Path) -> tuple[MaskRecord, ...]:
+@dataclass(frozen=True, slots=True)
+class MatchedMasks:
+    """Pictures with masks, sorted by name, and a line for each file that is alone."""
+
+    records: tuple[MaskRecord, ...]
+    problems: tuple[str, ...]
+
+    def strict(self) -> tuple[MaskRecord, ...]:
+        """The records; raises DataFormatError where a file is alone."""
+        if self.problems:
+            raise DataFormatError(self.problems[0])
+        return self.records
+
+
+def read_mask_folder(images: Path, masks: Path, suffix: str = "") -> tuple[MaskRecord, ...]:
     """Match pictures and masks by name, sorted by name.
 
     Args:
         images: The folder of pictures.
-        masks: The folder of masks, PNGs.
+        masks: The folder of masks: PNG, TIFF, BMP or GIF.
+        suffix: What the names of masks have more than those of their pictures, such as ``_1stHO``; other
+            masks are left alone.
 
     Raises:
         DataFormatError: A folder is missing or empty, a picture has no mask or a mask no picture, or two have
             the same name.
     """
-    pictures = _by_stem(list_pictures(images))
-    annotations = _by_stem([path for path in list_pictures(masks) if path.suffix.lower() == ".png"])
+    return match_masks(images, masks, suffix).strict()
+
+
+def match_masks(images: Path, masks: Path, suffix: str = "") -> MatchedMasks:
+    """As `read_mask_folder`, but a picture or a mask that is alone is told and left out."""
+    found = [path for path in list_pictures(masks) if path.suffix.lower() in MASK_SUFFIXES]
+    if suffix:
+        found = [path for path in found if path.stem.endswith(suffix)]
+    return match_files(_by_stem(list_pictures(images)), _by_stem(found, suffix), images, masks, suffix)
+
+
+def match_files(
+    pictures: Mapping[str, Path],
+    masks: Mapping[str, Path],
+    images_root: Path,
+    masks_root: Path,
+    suffix: str = "",
+) -> MatchedMasks:
+    """Match files by their keys.
+
+    Args:
+        pictures: Pictures by what their masks are found by.
+        masks: Masks by the same.
+        images_root: Where the pictures are, for messages.
+        masks_root: Where the masks are.
+        suffix: What a mask's name has after the key.
+
+    Raises:
+        DataFormatError: There is no picture at all.
+    """
     if not pictures:
-        raise DataFormatError(f"{images}: has no pictures in it; expected one for each mask: check the path")
-    for stem, path in pictures.items():
-        if stem not in annotations:
-            raise DataFormatError(
-                f"{path}: has no mask; expected {masks / stem}.png: get it, or remove the picture"
-            )
-    for stem, path in annotations.items():
-        if stem not in pictures:
-            raise DataFormatError(f"{path}: has no picture {stem} in {images}: get it, or remove the mask")
-    return tuple(MaskRecord(path, annotations[stem]) for stem, path in pictures.items())
+        raise DataFormatError(
+            f"{images_root}: has no pictures in it; expected one for each mask: check the path"
+        )
+    problems = [
+        f"{path}: has no mask; expected {masks_root / key}{suffix}.png: get it, or remove the picture"
+        for key, path in pictures.items()
+        if key not in masks
+    ]
+    problems += [
+        f"{path}: has no picture {key} in {images_root}: get it, or remove the mask"
+        for key, path in masks.items()
+        if key not in pictures
+    ]
+    records = tuple(MaskRecord(path, masks[key]) for key, path in pictures.items() if key in masks)
+    return MatchedMasks(records, tuple(problems))
 
 
-def _by_stem(paths: list[Path]) -> dict[str, Path]:
+def _by_stem(paths: list[Path], suffix: str = "") -> dict[str, Path]:
     """Files by their names without endings."""
     found: dict[str, Path] = {}
     for path in paths:
-        if path.stem in found:
+        stem = path.stem.removesuffix(suffix)
+        if stem in found:
             raise DataFormatError(
-                f"{path}: has the name of {found[path.stem].name} but for its ending; expected one file of a "
+                f"{path}: has the name of {found[stem].name} but for its ending; expected one file of a "
                 "name: rename or remove one"
             )
-        found[path.stem] = path
+        found[stem] = path
     return found

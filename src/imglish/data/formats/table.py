@@ -74,6 +74,10 @@ class TableRead(Generic[_T]):
         return self.samples
 
 
+class Unreadable(str):
+    """What is wrong with a table from some line on, so that no line after it can be read."""
+
+
 class _RowError(Exception):
     """Why a line can not be used."""
 
@@ -225,6 +229,17 @@ def rows_of(path: Path) -> Iterator[tuple[int, Row | str]]:
         yield from _separated_rows(path, text)
 
 
+def json_row(line: str) -> Row | str:
+    """The values of a line of JSONL, or (as a text) what is wrong with it."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        return f"not valid json at column {error.colno} ({error.msg})"
+    except (ValueError, RecursionError) as error:  # thousands of digits, or nested without end
+        return f"not usable json ({error})"
+    return row if isinstance(row, dict) else "is not a json object"
+
+
 def _read(path: Path, parse: Callable[[Row, int], _T]) -> TableRead[_T]:
     samples: list[_T] = []
     problems: list[Problem] = []
@@ -269,25 +284,14 @@ def _separated_rows(path: Path, text: str) -> Iterator[tuple[int, Row | str]]:
             else:
                 yield reader.line_num, row
     except csv.Error as error:  # the reader cannot go on from here
-        yield (
-            reader.line_num,
-            f"not readable as {delimiter!r}-separated fields ({error}); a quote may be open",
-        )
+        problem = f"not readable as {delimiter!r}-separated fields ({error}); a quote may be open"
+        yield reader.line_num, Unreadable(problem)
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, Row | str]]:
     for number, line in enumerate(text.split("\n"), start=1):  # texts may hold other signs of a line's end
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            yield number, f"not valid json at column {error.colno} ({error.msg})"
-            continue
-        except (ValueError, RecursionError) as error:  # thousands of digits, or nested without end
-            yield number, f"not usable json ({error})"
-            continue
-        yield number, row if isinstance(row, dict) else "is not a json object"
+        if line.strip():
+            yield number, json_row(line)
 
 
 def _text(row: Row, column: str) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from imglish.data.transforms.image import ImageTransform
+
 _CHANGES = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation)
 
 
@@ -32,3 +34,15 @@ class ColorJitter:
         for number in rng.permutation(len(_CHANGES)):
             image = _CHANGES[number](image, float(rng.uniform(1 - self.strength, 1 + self.strength)))
         return image
+
+
+@dataclass(frozen=True, slots=True)
+class JitteredCrop:
+    """Colours change, then a crop is taken: the order of the official code."""
+
+    jitter: ColorJitter
+    crop: ImageTransform
+
+    def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        """Map uint8 (3, H, W) to uint8 (3, *size)."""
+        return self.crop(self.jitter(image, rng), rng)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.beit3.encoder import Beit3Encoder
+from imglish.models.beit3.encoder import Beit3Encoder, EncoderOutput
 from imglish.nn.attention import KeyValue
 from imglish.nn.init import init_linear
 from imglish.ops.attention import key_mask, merge_masks, prefix_causal_mask
-from imglish.structures.batches import IGNORE, MaskedBatch
+from imglish.structures.batches import IGNORE, MaskedBatch, MaskedPairs, MaskedText, buckets_of
 from imglish.structures.tokens import TokenLayout
 
 
@@ -44,7 +44,12 @@ class MaskedLogits(NamedTuple):
 
 
 class Beit3ForMaskedDataModeling(nn.Module):
-    """Predict hidden visual tokens and words of three streams (section 2.2)."""
+    """Predict hidden visual tokens and words of three streams (section 2.2).
+
+    Texts of one bucket (see `structures.batches.Bucket`) are encoded together, padded to the longest of them;
+    a bucket without padding needs no attention mask, and so may take the fastest attention. What is predicted
+    does not depend on the buckets, but for the draws of drop path, which are made bucket by bucket.
+    """
 
     def __init__(self, config: Beit3Config, *, codebook_size: int) -> None:
         super().__init__()
@@ -55,19 +60,53 @@ class Beit3ForMaskedDataModeling(nn.Module):
         _init_head(self.text_head, config)
 
     def forward(self, batch: MaskedBatch) -> MaskedLogits:
-        """Encode each stream; one call, so that data parallelism sees one forward for one backward."""
-        images, texts, pairs = batch.images, batch.texts, batch.pairs
-        image = self.encoder(images.images, corruption=images.corruption).vision[:, 1:]
-        text = self.encoder(token_ids=texts.token_ids, padding=texts.padding).text
-        pair = self.encoder(pairs.images, pairs.token_ids, padding=pairs.padding, corruption=pairs.corruption)
-        asked = pair.vision[:0, 0] if pairs.answers is None else pair.vision[pairs.answers != IGNORE, 0]
+        """Encode each stream; one call, so that data parallelism sees one forward for one backward.
+
+        An empty stream is not encoded; the heads stay in the graph.
+        """
+        images, pairs = batch.images, batch.pairs
+        image = pair_image = asked = self.text_head.weight.new_zeros(0, self.encoder.config.width)
+        if len(images.images):
+            image = self.encoder(images.images, corruption=images.corruption).vision[:, 1:][images.corruption]
+        _, text = self._read(batch.texts)
+        vision, pair_text = self._read(pairs)
+        if len(pairs.images):
+            pair_image = vision[:, 1:][pairs.corruption]
+            asked = vision[:0, 0] if pairs.answers is None else vision[pairs.answers != IGNORE, 0]
         return MaskedLogits(
-            image=self.image_head(image[images.corruption]),
-            text=self.text_head(text[texts.targets != IGNORE]),
-            pair_image=self.image_head(pair.vision[:, 1:][pairs.corruption]),
-            pair_text=self.text_head(pair.text[pairs.targets != IGNORE]),
+            image=self.image_head(image),
+            text=self.text_head(text),
+            pair_image=self.image_head(pair_image),
+            pair_text=self.text_head(pair_text),
             pair_answer=self.text_head(asked),
         )
+
+    def _read(self, texts: MaskedText | MaskedPairs) -> tuple[Tensor, Tensor]:
+        """Encode texts, or pairs, bucket by bucket.
+
+        Returns:
+            Vision tokens (B, 1 + patches, C), none of texts alone, and the hidden words (M, C).
+        """
+        vision, words, hidden, start = [], [], [], 0
+        for bucket in buckets_of(texts):
+            rows, length = slice(start, start + bucket.rows), bucket.length
+            start += bucket.rows
+            padding = texts.padding[rows, :length] if bucket.tokens < bucket.rows * length else None
+            token_ids = texts.token_ids[rows, :length]
+            if isinstance(texts, MaskedPairs):
+                found: EncoderOutput = self.encoder(
+                    texts.images[rows], token_ids, padding=padding, corruption=texts.corruption[rows]
+                )
+            else:
+                found = self.encoder(token_ids=token_ids, padding=padding)
+            vision.append(found.vision)
+            words.append(found.text.flatten(0, 1))
+            hidden.append((texts.targets[rows, :length] != IGNORE).flatten())
+        if not vision:
+            nothing = self.text_head.weight.new_zeros(0, self.encoder.config.width)
+            return nothing, nothing
+        # Chosen in one go: on an accelerator every choice by a mask waits for the device.
+        return torch.cat(vision), torch.cat(words)[torch.cat(hidden)]
 
 
 class Pooler(nn.Module):

@@ -1,23 +1,23 @@
-"""Semantic FPN (Panoptic Feature Pyramid Networks, arXiv 1901.02446): top-down pyramid, one map of logits."""
+"""The head of Semantic FPN (Panoptic Feature Pyramid Networks, arXiv 1901.02446): sum of levels, logits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from imglish.nn.conv_norm import ConvNorm, Norm, enlarge
 from imglish.structures.pyramid import FeaturePyramid
-
-_STRIDES = (4, 8, 16, 32)
 
 
 class SemanticFpnHead(nn.Module):
-    """Logits at stride 4 from maps of strides 4, 8, 16, 32.
+    """Logits at the finest stride from all levels of a pyramid.
 
     Args:
-        in_width: Channels of the maps.
-        neck_width: Channels of the top-down pyramid: 256 as published.
-        head_width: Channels of the head: 128 as published.
+        in_width: Channels of the levels.
+        width: Channels of the head: 128 as published.
         num_classes: Classes of the logits.
+        strides: Strides of the levels, fine to coarse, each a power of two.
         dropout: Share of channels dropped before the classifier.
         norm: Norm of the head: synchronised over ranks where there are several.
     """
@@ -27,44 +27,35 @@ class SemanticFpnHead(nn.Module):
         *,
         in_width: int,
         num_classes: int,
-        neck_width: int = 256,
-        head_width: int = 128,
+        width: int = 128,
+        strides: Sequence[int] = (4, 8, 16, 32),
         dropout: float = 0.1,
-        norm: type[nn.Module] = nn.BatchNorm2d,
+        norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
-        self.laterals = nn.ModuleList(nn.Conv2d(in_width, neck_width, 1) for _ in _STRIDES)
-        self.outputs = nn.ModuleList(nn.Conv2d(neck_width, neck_width, 3, padding=1) for _ in _STRIDES)
+        self.strides = tuple(strides)
         self.scales = nn.ModuleList(
-            _scale(neck_width, head_width, num_doublings=level, norm=norm) for level in range(len(_STRIDES))
+            _scale(in_width, width, (stride // self.strides[0]).bit_length() - 1, norm)
+            for stride in self.strides
         )
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(head_width, num_classes, 1)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, pyramid: FeaturePyramid) -> Tensor:
-        """Map a pyramid to logits (B, num_classes, H / 4, W / 4)."""
-        maps = [lateral(pyramid[stride]) for lateral, stride in zip(self.laterals, _STRIDES, strict=True)]
-        for level in range(len(maps) - 1, 0, -1):
-            above = F.interpolate(maps[level], size=maps[level - 1].shape[-2:], mode="nearest")
-            maps[level - 1] = maps[level - 1] + above
-        maps = [output(x) for output, x in zip(self.outputs, maps, strict=True)]
-        total = self.scales[0](maps[0])
-        for scale, x in zip(list(self.scales)[1:], maps[1:], strict=True):
-            y = scale(x)
-            total = total + F.interpolate(y, size=total.shape[-2:], mode="bilinear", align_corners=False)
+        """Map a pyramid to logits (B, num_classes, h, w) at its finest stride."""
+        first, *coarser = self.strides
+        total: Tensor = self.scales[0](pyramid[first])
+        for scale, stride in zip(list(self.scales)[1:], coarser, strict=True):
+            total = total + enlarge(scale(pyramid[stride]), (total.shape[-2], total.shape[-1]))
         logits: Tensor = self.classifier(self.dropout(total))
         return logits
 
 
-def _scale(inner: int, outer: int, *, num_doublings: int, norm: type[nn.Module]) -> nn.Sequential:
-    """Convolutions that bring a level to stride 4, doubling its size after each."""
+def _scale(inner: int, outer: int, num_doublings: int, norm: Norm) -> nn.Sequential:
+    """Convolutions that bring a level to the finest stride, doubling its size after each."""
     layers: list[nn.Module] = []
     for index in range(max(1, num_doublings)):
-        layers += [
-            nn.Conv2d(inner if index == 0 else outer, outer, 3, padding=1, bias=False),
-            norm(outer),
-            nn.ReLU(inplace=True),
-        ]
+        layers.append(ConvNorm(inner if index == 0 else outer, outer, 3, norm=norm))
         if num_doublings > 0:
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return nn.Sequential(*layers)

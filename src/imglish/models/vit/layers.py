@@ -7,7 +7,7 @@ import re
 # What weight decay leaves alone besides vectors and biases, as in the codes of BEiT and BEiT v2.
 NOT_DECAYED = frozenset({"class_token", "positions"})
 
-_EMBEDDINGS = ("patches.", "class_token", "positions")
+_EMBEDDINGS = ("patches.", "class_token", "positions", "time_positions", "embedding_norm.")
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
@@ -19,8 +19,8 @@ def layer_of(name: str, depth: int) -> int:
         depth: Blocks of the ViT.
 
     Returns:
-        0 for patches, class token and absolute positions, k + 1 for block k with its own table of relative
-        positions, depth + 1 for the last norm and a table that all blocks share.
+        0 for patches, class token, absolute positions and the norm of all these, k + 1 for block k with its
+        own table of relative positions, depth + 1 for the last norm and a table that all blocks share.
 
     Raises:
         ValueError: The name is of a block that the ViT does not have, or of none of its parts.

@@ -1,7 +1,8 @@
 """Where a patch is: a bias on attention by offset (BEiT, section 3.1), absolute positions, and other grids.
 
-Absolute positions are resampled at run time (`resample_positions`) or, once and slightly otherwise, where a
-checkpoint is loaded (`resize_positions`); tables of offsets only there (`resize_relative_positions`).
+Absolute positions are resampled at run time as BEiT v2 does (`resample_positions`) or, slightly otherwise, as
+ViT-Adapter does and as checkpoints are loaded (`resize_positions`); tables of offsets as checkpoints are
+loaded (`resize_relative_positions`).
 """
 
 from __future__ import annotations
@@ -25,27 +26,58 @@ class RelativePositionBias(nn.Module):
     token to patch, patch to class token, class token to itself.
 
     Args:
-        grid_size: (rows, columns) of patches.
+        grid_size: (rows, columns) of patches, of a picture or of a window.
         num_heads: Attention heads.
+        class_token: False has neither the three last rows nor a class token among queries and keys.
+        index: `relative_position_index` of the grid, to be shared with other blocks (80 MB of a picture of
+            896 pixels); None makes an own one.
     """
 
-    def __init__(self, grid_size: tuple[int, int], num_heads: int) -> None:
+    def __init__(
+        self,
+        grid_size: tuple[int, int],
+        num_heads: int,
+        *,
+        class_token: bool = True,
+        index: Tensor | None = None,
+    ) -> None:
         super().__init__()
         rows, columns = grid_size
-        self.table = nn.Parameter(
-            torch.zeros((2 * rows - 1) * (2 * columns - 1) + NUM_CLASS_OFFSETS, num_heads)
-        )
-        self.register_buffer("index", relative_position_index(grid_size), persistent=False)
+        self.grid_size, self.class_token = grid_size, class_token
+        num_rows = (2 * rows - 1) * (2 * columns - 1) + (NUM_CLASS_OFFSETS if class_token else 0)
+        self.table = nn.Parameter(torch.zeros(num_rows, num_heads))
+        if index is None:
+            index = relative_position_index(grid_size, class_token=class_token)
+        self.register_buffer("index", index, persistent=False)
         self.index: Tensor
 
-    def forward(self) -> Tensor:
-        """Bias (heads, 1 + N, 1 + N), rows are queries, class token first."""
-        bias: Tensor = self.table[self.index].permute(2, 0, 1)
+    def forward(self, grid: tuple[int, int] | None = None) -> Tensor:
+        """Bias (heads, 1 + N, 1 + N), rows are queries, class token first if there is one.
+
+        Args:
+            grid: (rows, columns) of the picture; None is the table's own. The table is resampled for
+                another, as where a checkpoint is loaded (`resize_relative_positions`).
+        """
+        table: Tensor = self.table
+        index = self.index
+        if grid is not None and grid != self.grid_size:
+            table = resize_relative_positions(table, self.grid_size, grid, class_token=self.class_token)
+            index = relative_position_index(grid, class_token=self.class_token).to(table.device)
+        # Head by head, so that the result lies as attention reads it.
+        bias: Tensor = table.t().index_select(1, index.flatten()).unflatten(1, index.shape)
         return bias
 
 
-def relative_position_index(grid_size: tuple[int, int]) -> Tensor:
-    """Row of the table for each pair of query and key, int64 (1 + N, 1 + N), class token first."""
+def relative_position_index(grid_size: tuple[int, int], *, class_token: bool = True) -> Tensor:
+    """Row of the table for each pair of query and key.
+
+    Args:
+        grid_size: (rows, columns) of patches.
+        class_token: True has a class token first, whose pairs have the last three rows.
+
+    Returns:
+        int64 (1 + N, 1 + N), or (N, N) without class token.
+    """
     rows, columns = grid_size
     num_offsets = (2 * rows - 1) * (2 * columns - 1)
     y = torch.arange(rows).repeat_interleave(columns)
@@ -56,48 +88,58 @@ def relative_position_index(grid_size: tuple[int, int]) -> Tensor:
     index[0, :] = num_offsets
     index[:, 0] = num_offsets + 1
     index[0, 0] = num_offsets + 2
-    return index
+    return index if class_token else index[1:, 1:].contiguous()
 
 
-def resample_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+def resample_positions(
+    positions: Tensor, old: tuple[int, int], new: tuple[int, int], *, num_prefix: int = 1
+) -> Tensor:
     """Fit a table of absolute positions to another grid, as BEiT v2 does at run time.
 
     Args:
-        positions: (1, 1 + rows x columns, C), class token first, which stays as it is.
+        positions: (1, prefix + rows x columns, C), class token first, which stays as it is.
         old: Its (rows, columns).
         new: The (rows, columns) wanted.
+        num_prefix: Rows in front that are no patch's.
 
     Returns:
-        (1, 1 + new rows x new columns, C), bicubic. The scale is that of a tenth of a patch more, as in the
-        official code; sampling by the sizes alone gives slightly other values.
+        (1, prefix + new rows x new columns, C), bicubic. The scale is that of a tenth of a patch more, as in
+        the official code; sampling by the sizes alone gives slightly other values.
     """
     if old == new:
         return positions
-    grid = positions[:, 1:].transpose(1, 2).unflatten(2, old)
+    grid = positions[:, num_prefix:].transpose(1, 2).unflatten(2, old)
     scale = ((new[0] + 0.1) / old[0], (new[1] + 0.1) / old[1])
-    grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
-    return torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+    grid = F.interpolate(grid, scale_factor=scale, mode="bicubic").flatten(2).transpose(1, 2)
+    return torch.cat([positions[:, :num_prefix], grid], dim=1)
 
 
-def resize_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+def resize_positions(
+    positions: Tensor, old: tuple[int, int], new: tuple[int, int], *, num_prefix: int = 1
+) -> Tensor:
     """Fit a table of absolute positions to another grid, as the official loaders do (FACTS, section 9).
 
+    The official ViT-Adapter does the same in each forward pass (its FACTS, section 2).
+
     Args:
-        positions: (1, 1 + rows x columns, C), class token first, which stays as it is.
+        positions: (1, prefix + rows x columns, C), class token first, which stays as it is.
         old: Its (rows, columns).
         new: The (rows, columns) wanted.
+        num_prefix: Rows in front that are no patch's.
 
     Returns:
-        (1, 1 + new rows x new columns, C), bicubic by the sizes alone, unlike `resample_positions`.
+        (1, prefix + new rows x new columns, C), bicubic by the sizes alone, unlike `resample_positions`.
     """
     if old == new:
         return positions
-    grid = positions[:, 1:].transpose(1, 2).unflatten(2, old)
-    grid = F.interpolate(grid, size=new, mode="bicubic", align_corners=False)
-    return torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+    grid = positions[:, num_prefix:].transpose(1, 2).unflatten(2, old)
+    grid = F.interpolate(grid, size=new, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+    return torch.cat([positions[:, :num_prefix], grid], dim=1)
 
 
-def resize_relative_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+def resize_relative_positions(
+    table: Tensor, old: tuple[int, int], new: tuple[int, int], *, class_token: bool = True
+) -> Tensor:
     """Fit a table of relative positions to another grid, as the official loaders do (FACTS, section 9).
 
     The old offsets are laid out so that their distances grow as a geometric progression from 1 at the centre
@@ -108,13 +150,15 @@ def resize_relative_positions(table: Tensor, old: tuple[int, int], new: tuple[in
         table: ((2 rows - 1) x (2 columns - 1) + 3, heads); the last three rows, of the class token, stay.
         old: Its (rows, columns).
         new: The (rows, columns) wanted.
+        class_token: False has a table without those three rows.
 
     Returns:
-        ((2 new rows - 1) x (2 new columns - 1) + 3, heads), of the table's type.
+        ((2 new rows - 1) x (2 new columns - 1) + 3, heads), or three rows less, of the table's type.
     """
     if old == new:
         return table
-    offsets, of_class = table[:-NUM_CLASS_OFFSETS], table[-NUM_CLASS_OFFSETS:]
+    num_offsets = len(table) - (NUM_CLASS_OFFSETS if class_token else 0)
+    offsets, of_class = table[:num_offsets], table[num_offsets:]
     grid = offsets.unflatten(0, (2 * old[0] - 1, 2 * old[1] - 1)).double()
     down, right = (_spline_between_sides(a, b).to(table.device) for a, b in zip(old, new, strict=True))
     resized = torch.einsum("ay,yxh,bx->abh", down, grid, right)

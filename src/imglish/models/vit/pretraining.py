@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from imglish.models.vit.block import Block
 from imglish.models.vit.config import PatchAggregationConfig, ViTConfig
-from imglish.models.vit.model import Block, ViT
+from imglish.models.vit.model import ViT
 from imglish.nn.drop_path import drop_path_rates
 from imglish.nn.init import init_linear, rescale_output, truncated_normal_
 
@@ -44,13 +45,15 @@ class ViTForMaskedImageModeling(nn.Module):
         aggregation: How the class token is made to gather the picture (BEiT v2); None does without (BEiT).
 
     Raises:
-        ValueError: ``aggregation`` takes patches from a block that the ViT has not.
+        ValueError: The ViT has no class token, or ``aggregation`` takes patches from a block that it has not.
     """
 
     def __init__(
         self, config: ViTConfig, *, codebook_size: int, aggregation: PatchAggregationConfig | None = None
     ) -> None:
         super().__init__()
+        if not config.class_token:
+            raise ValueError("BEiT is pretrained with a class token; set class_token True")
         if aggregation is not None and aggregation.early_layers > config.depth:
             raise ValueError(
                 f"early_layers {aggregation.early_layers} is more than the {config.depth} blocks of the ViT"
@@ -69,7 +72,7 @@ class ViTForMaskedImageModeling(nn.Module):
                 Block(config, rates[layer]) for layer in range(aggregation.early_layers, last)
             )
             if not aggregation.shared_head:
-                self.class_norm = nn.LayerNorm(config.width, eps=self.vit.norm.eps)
+                self.class_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
                 self.class_token_head = nn.Linear(config.width, codebook_size)
         self.token_head = nn.Linear(config.width, codebook_size)
         self._init_weights()
@@ -105,10 +108,10 @@ class ViTForMaskedImageModeling(nn.Module):
         # Before positions are added: the model knows where a patch is missing.
         x = vit.place(torch.where(corruption[..., None], self.mask_token.to(x.dtype), x), grid)
         if self.aggregation is None:
-            return MaskedImageFeatures(vit.norm(vit.run_blocks(x, 0, vit.depth))[:, 1:], None)
-        early = vit.run_blocks(x, 0, self.aggregation.early_layers)
-        late = vit.run_blocks(early, self.aggregation.early_layers, vit.depth)
-        gathered = self._gather(late[:, :1], early[:, 1:])
+            return MaskedImageFeatures(vit.norm(vit.run_blocks(x, 0, vit.depth, grid))[:, 1:], None)
+        early = vit.run_blocks(x, 0, self.aggregation.early_layers, grid)
+        late = vit.run_blocks(early, self.aggregation.early_layers, vit.depth, grid)
+        gathered = self._gather(late[:, :1], early[:, 1:], grid)
         norm = vit.norm if self.class_norm is None else self.class_norm
         return MaskedImageFeatures(vit.norm(late)[:, 1:], norm(gathered)[:, 1:])
 
@@ -120,13 +123,13 @@ class ViTForMaskedImageModeling(nn.Module):
         head = self.token_head if self.class_token_head is None else self.class_token_head
         return MaskedImageLogits(logits, head(class_patches))
 
-    def _gather(self, class_token: Tensor, patches: Tensor) -> Tensor:
+    def _gather(self, class_token: Tensor, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """The late class token (B, 1, C) and early patches (B, N, C) through the blocks of the second way."""
         shared = self.vit.relative_positions
-        bias = None if shared is None else shared()
+        bias = None if shared is None else shared(grid)
         x = torch.cat([class_token, patches], dim=1)
         for block in self.class_blocks:
-            x = block(x, bias)
+            x = block(x, grid, bias)
         return x
 
     def _init_weights(self) -> None:

@@ -34,21 +34,28 @@ def vit_rules(official: str, ours: str, *, norm: str) -> tuple[Rule, ...]:
     return (*outside, *block_rules(f"{official}blocks.", f"{ours}blocks."))
 
 
-def block_rules(official: str, ours: str) -> tuple[Rule, ...]:
-    """Rules of a list of blocks; both arguments are prefixes, with their dots, of a block's number."""
+def block_rules(official: str, ours: str, *, scale: str = "gamma_") -> tuple[Rule, ...]:
+    """Rules of a list of blocks.
+
+    Args:
+        official: Prefix of the official names, with its dot, of a block's number.
+        ours: Prefix of our names, with its dot, of a block's number.
+        scale: Official name of the learned factors, without their 1 and 2.
+    """
     pairs = (
         ("norm1.{part}", "norm1.{part}"),
         ("attn.q_bias", "attention.query_bias"),
         ("attn.v_bias", "attention.value_bias"),
-        ("attn.qkv.weight", "attention.qkv.weight"),
+        ("attn.qkv.{part}", "attention.qkv.{part}"),
         ("attn.relative_position_bias_table", "attention.relative_positions.table"),
         ("attn.proj.{part}", "attention.output.{part}"),
         ("norm2.{part}", "norm2.{part}"),
         ("mlp.{linear}.{part}", "feed_forward.{linear}.{part}"),
-        ("gamma_1", "scale1"),
-        ("gamma_2", "scale2"),
+        (f"{scale}1", "scale1"),
+        (f"{scale}2", "scale2"),
+        ("residual.{layer}.{part}", "bottleneck.{layer}.{part}"),
     )
-    return tuple(Rule(f"{official}{{layer}}.{a}", f"{ours}{{layer}}.{b}") for a, b in pairs)
+    return tuple(Rule(f"{official}{{block}}.{a}", f"{ours}{{block}}.{b}") for a, b in pairs)
 
 
 def classification_map(pooling: Pooling) -> WeightMap:

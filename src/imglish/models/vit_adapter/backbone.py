@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imglish.errors import ConfigError
 from imglish.models.beit3.embeddings import POSITION_OFFSET
 from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.structures.tokens import TokenLayout
@@ -24,9 +25,42 @@ class PlainBackbone(Protocol):
         """Pictures (B, 3, H, W) of any size to tokens (B, N, C) and the grid (rows, columns)."""
         ...
 
-    def run_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
-        """Apply blocks ``start`` to ``stop`` (exclusive) to tokens (B, N, C)."""
+    def run_blocks(self, tokens: Tensor, start: int, stop: int, grid: tuple[int, int]) -> Tensor:
+        """Apply blocks ``start`` to ``stop`` (exclusive) to tokens (B, N, C) of patches on ``grid``."""
         ...
+
+
+_PROTOCOL = ("width", "depth", "patch_size", "num_prefix", "embed", "run_blocks")
+
+
+def plain_backbone(module: nn.Module, *, patch_sizes: tuple[int, ...]) -> PlainBackbone:
+    """The module as a `PlainBackbone`.
+
+    Args:
+        module: Is asked for every name of the protocol.
+        patch_sizes: Those that will do.
+
+    Raises:
+        ConfigError: It lacks one, or its patches have another size.
+    """
+    missing = [name for name in _PROTOCOL if not hasattr(module, name)]
+    if missing:
+        raise ConfigError(
+            f"{type(module).__name__} is no PlainBackbone, it has no {', '.join(missing)}; wrap a timm model "
+            "with models.vit_adapter.timm_backbone.timm_backbone"
+        )
+    backbone = cast(PlainBackbone, module)
+    if backbone.patch_size not in patch_sizes:
+        raise ConfigError(
+            f"{type(module).__name__} has patches of {backbone.patch_size} pixels; expected "
+            f"{' or '.join(map(str, patch_sizes))}"
+        )
+    return backbone
+
+
+def patches_of(tokens: Tensor, num_prefix: int) -> Tensor:
+    """Tokens (B, P + N, C) without their P prefix tokens."""
+    return tokens[:, num_prefix:] if num_prefix else tokens
 
 
 class Beit3VisionBackbone(nn.Module):
@@ -58,8 +92,8 @@ class Beit3VisionBackbone(nn.Module):
         first = (embedding.class_token + table[:1]).expand(len(x), -1, -1)
         return nn.functional.pad(x, (0, 0, 1, 0)).index_copy(1, x.new_zeros(1).long(), first), grid
 
-    def run_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
-        """Apply some blocks with the vision experts."""
+    def run_blocks(self, tokens: Tensor, start: int, stop: int, grid: tuple[int, int]) -> Tensor:
+        """Apply some blocks with the vision experts, which see the whole picture, whatever its grid."""
         layout = TokenLayout(num_vision=tokens.shape[1], num_text=0)
         for index in range(start, stop):
             tokens = self.encoder.blocks[index](tokens, layout)

@@ -6,34 +6,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imglish.models.vit_adapter.attention import MapAttention
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.nn.deformable_attention import DeformableAttention
 from imglish.nn.drop_path import DropPath
 from imglish.ops.deformable_attention import LevelSizes
 
-_EPS = 1e-6
-
 
 class Injector(nn.Module):
-    """Bring the spatial features into the ViT's tokens (equation 1); starts as the identity."""
+    """Bring the spatial features into the ViT's tokens (equation 1); by default it starts as the identity."""
 
     def __init__(self, width: int, config: ViTAdapterConfig) -> None:
         super().__init__()
-        self.query_norm = nn.LayerNorm(width, eps=_EPS)
-        self.feature_norm = nn.LayerNorm(width, eps=_EPS)
-        self.attention = DeformableAttention(
-            width=width,
-            num_heads=config.num_heads,
-            num_levels=3,
-            num_points=config.num_points,
-            ratio=config.value_ratio,
-        )
-        self.gamma = nn.Parameter(torch.zeros(width))
+        self.query_norm = nn.LayerNorm(width, eps=config.norm_eps)
+        self.feature_norm = nn.LayerNorm(width, eps=config.norm_eps)
+        self.attention = _attention(width, config, num_levels=3)
+        self.gamma = nn.Parameter(torch.full((width,), config.injector_scale))
 
-    def forward(self, x: Tensor, places: Tensor, spatial: Tensor, level_sizes: LevelSizes) -> Tensor:
-        """Map ViT tokens (B, N, C); ``spatial`` (B, M, C) are the tokens of three levels."""
-        y: Tensor = self.attention(self.query_norm(x), places, self.feature_norm(spatial), level_sizes)
-        return x + self.gamma * y
+    def forward(
+        self, x: Tensor, places: Tensor, spatial: Tensor, level_sizes: LevelSizes, grid: tuple[int, int]
+    ) -> Tensor:
+        """Map ViT tokens (B, N, C).
+
+        Args:
+            x: Patch tokens on ``grid``, prefix tokens left out.
+            places: Their places (N, 2) as (x, y) in [0, 1].
+            spatial: (B, M, C), the tokens of three levels.
+            level_sizes: (height, width) of the levels.
+            grid: (rows, columns) of the patches.
+        """
+        query, values = self.query_norm(x), self.feature_norm(spatial)
+        y = _attend(self.attention, query, places, (grid,), values, level_sizes)
+        return torch.addcmul(x, self.gamma, y)
 
 
 class ConvFeedForward(nn.Module):
@@ -60,35 +64,78 @@ class Extractor(nn.Module):
 
     def __init__(self, width: int, config: ViTAdapterConfig) -> None:
         super().__init__()
-        self.query_norm = nn.LayerNorm(width, eps=_EPS)
-        self.feature_norm = nn.LayerNorm(width, eps=_EPS)
-        self.attention = DeformableAttention(
-            width=width,
-            num_heads=config.num_heads,
-            num_levels=1,
-            num_points=config.num_points,
-            ratio=config.value_ratio,
-        )
-        self.feed_forward_norm = nn.LayerNorm(width, eps=_EPS)
-        self.feed_forward = ConvFeedForward(width, int(width * config.feed_forward_ratio))
-        self.drop_path = DropPath(config.drop_path)
+        self.query_norm = nn.LayerNorm(width, eps=config.norm_eps)
+        self.feature_norm = nn.LayerNorm(width, eps=config.norm_eps)
+        self.attention = _attention(width, config, num_levels=1)
+        self.feed_forward: ConvFeedForward | None = None
+        if config.feed_forward_ratio > 0:
+            self.feed_forward_norm = nn.LayerNorm(width, eps=config.norm_eps)
+            self.feed_forward = ConvFeedForward(width, int(width * config.feed_forward_ratio))
+            self.drop_path = DropPath(config.drop_path)
 
     def forward(
         self, spatial: Tensor, places: Tensor, x: Tensor, grid: tuple[int, int], level_sizes: LevelSizes
     ) -> Tensor:
-        """Map spatial tokens (B, M, C); ``x`` (B, N, C) are the ViT's patch tokens on ``grid``."""
-        y = self.attention(self.query_norm(spatial), places, self.feature_norm(x), (grid,))
-        spatial = spatial + y
-        y = self.drop_path(self.feed_forward(self.feed_forward_norm(spatial), level_sizes))
-        spatial = spatial + y
+        """Map spatial tokens (B, M, C).
+
+        Args:
+            spatial: Tokens of three levels.
+            places: Their places (M, 2) as (x, y) in [0, 1].
+            x: (B, N, C), the ViT's patch tokens on ``grid``.
+            grid: (rows, columns) of the patches.
+            level_sizes: (height, width) of the levels.
+        """
+        query, values = self.query_norm(spatial), self.feature_norm(x)
+        spatial = spatial + _attend(self.attention, query, places, level_sizes, values, (grid,))
+        if self.feed_forward is not None:
+            y = self.drop_path(self.feed_forward(self.feed_forward_norm(spatial), level_sizes))
+            spatial = spatial + y
         return spatial
 
 
 class Interaction(nn.Module):
-    """The adapter's parts around one group of ViT blocks."""
+    """The adapter's parts around one group of ViT blocks.
+
+    ``injector`` is None and ``extractors`` is empty where the config has no such components.
+    """
 
     def __init__(self, width: int, config: ViTAdapterConfig, *, num_extra_extractors: int) -> None:
         super().__init__()
-        self.injector = Injector(width, config)
-        self.extractor = Extractor(width, config)
-        self.extra_extractors = nn.ModuleList(Extractor(width, config) for _ in range(num_extra_extractors))
+        self.injector = Injector(width, config) if config.has_injectors else None
+        self.extractor = Extractor(width, config) if config.has_extractors else None
+        extra = num_extra_extractors if config.has_extractors else 0
+        self.extra_extractors = nn.ModuleList(Extractor(width, config) for _ in range(extra))
+
+    @property
+    def extractors(self) -> list[nn.Module]:
+        """The extractor and those after it, in their order."""
+        return [] if self.extractor is None else [self.extractor, *self.extra_extractors]
+
+
+def _attend(
+    attention: nn.Module,
+    query: Tensor,
+    places: Tensor,
+    sizes: LevelSizes,
+    values: Tensor,
+    value_sizes: LevelSizes,
+) -> Tensor:
+    """Attend from maps of ``sizes`` to maps of ``value_sizes``; deformable attention knows places instead."""
+    y: Tensor
+    if isinstance(attention, MapAttention):
+        y = attention(query, sizes, values, value_sizes)
+    else:
+        y = attention(query, places, values, value_sizes)
+    return y
+
+
+def _attention(width: int, config: ViTAdapterConfig, *, num_levels: int) -> nn.Module:
+    if config.attention != "deformable":
+        return MapAttention(width=width, num_heads=config.num_heads, pattern=config.attention)
+    return DeformableAttention(
+        width=width,
+        num_heads=config.num_heads,
+        num_levels=num_levels,
+        num_points=config.num_points,
+        ratio=config.value_ratio,
+    )

@@ -6,23 +6,24 @@ Shapes: B batch, N patches, M spatial tokens, C width.
 
 from __future__ import annotations
 
-import math
-from typing import cast
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imglish.models.vit_adapter.backbone import PlainBackbone
+from imglish.models.vit_adapter.backbone import PlainBackbone, patches_of, plain_backbone
 from imglish.models.vit_adapter.config import ViTAdapterConfig
-from imglish.models.vit_adapter.interaction import Interaction
+from imglish.models.vit_adapter.initial import init_convolutions
+from imglish.models.vit_adapter.interaction import Injector, Interaction
+from imglish.models.vit_adapter.padding import crop_pyramid, pad_images
+from imglish.models.vit_adapter.pyramid import PlainPyramid
 from imglish.models.vit_adapter.spatial_prior import SpatialPrior
 from imglish.nn.deformable_attention import DeformableAttention
-from imglish.nn.init import truncated_normal_
 from imglish.ops.deformable_attention import LevelSizes, reference_points
 from imglish.structures.pyramid import FeaturePyramid
 
-_SIDE = 32  # the coarsest stride; other sizes are padded to a multiple of it
+_PATCH_SIZES = (4, 8, 16, 32)  # such that padded pictures divide into patches
 
 
 class ViTAdapter(nn.Module):
@@ -33,28 +34,48 @@ class ViTAdapter(nn.Module):
         config: Settings.
         norm: Norm of the spatial prior and of the output maps: ``nn.BatchNorm2d`` on one device,
             ``nn.SyncBatchNorm`` on several (it does not run on one CPU).
+
+    Raises:
+        ConfigError: The backbone is no `PlainBackbone`, or its patches are not of 4, 8, 16 or 32 pixels.
+        ValueError: Its blocks do not divide into the interactions.
     """
 
     def __init__(
         self, backbone: nn.Module, config: ViTAdapterConfig, *, norm: type[nn.Module] = nn.BatchNorm2d
     ) -> None:
         super().__init__()
-        self.backbone = backbone
-        plain = cast(PlainBackbone, backbone)
-        self.width, depth = plain.width, plain.depth
-        if depth % config.num_interactions:
-            raise ValueError(f"depth {depth} does not divide into {config.num_interactions} interactions")
-        self.blocks_per_interaction = depth // config.num_interactions
-        width, last = self.width, config.num_interactions - 1
+        plain = plain_backbone(backbone, patch_sizes=_PATCH_SIZES if config.has_extractors else (16,))
+        self.backbone, self.config, self.width = backbone, config, plain.width
+        width = plain.width
+        # Without interactions the blocks are one group.
+        self.groups = config.groups(plain.depth) or ((0, plain.depth),)
         self.spatial_prior = SpatialPrior(width=width, stem_width=config.stem_width, norm=norm)
-        self.level_embedding = nn.Parameter(torch.zeros(3, width))
+        self.level_embedding: nn.Parameter | None = None
+        if config.has_injectors or config.has_extractors:
+            self.level_embedding = nn.Parameter(torch.zeros(3, width))
+        last = config.num_interactions - 1
         self.interactions = nn.ModuleList(
             Interaction(width, config, num_extra_extractors=config.num_extra_extractors if i == last else 0)
             for i in range(config.num_interactions)
         )
-        self.up = nn.ConvTranspose2d(width, width, 2, stride=2)
+        self.up: nn.ConvTranspose2d | None = None
+        self.pyramid: PlainPyramid | None = None
+        if config.has_extractors:
+            self.up = nn.ConvTranspose2d(width, width, 2, stride=2)
+        else:
+            self.pyramid = PlainPyramid(width, eps=config.norm_eps)
         self.norms = nn.ModuleList(norm(width) for _ in range(4))
         self._init_weights()
+        if config.frozen_backbone:
+            backbone.requires_grad_(False)
+            backbone.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.config.frozen_backbone:
+            self.backbone.eval()
+        return self
 
     def forward(self, images: Tensor) -> FeaturePyramid:
         """Map pictures (B, 3, H, W) of any size to maps of strides 4, 8, 16, 32 of C channels.
@@ -62,70 +83,88 @@ class ViTAdapter(nn.Module):
         Sides that do not divide by 32 are padded with zeros at the bottom and the right; maps are cropped
         back to the rounded-up size.
         """
-        height, width = images.shape[-2:]
-        images = F.pad(images, (0, -width % _SIDE, 0, -height % _SIDE))
+        size = (images.shape[-2], images.shape[-1])
+        images = pad_images(images)
         c1, *maps = self.spatial_prior(images)
         level_sizes: LevelSizes = tuple((c.shape[-2], c.shape[-1]) for c in maps)
-        levels = [
-            c.flatten(2).transpose(1, 2) + embedding
-            for c, embedding in zip(maps, self.level_embedding, strict=True)
-        ]
-        spatial = torch.cat(levels, dim=1)
-        spatial, x, grid = self._interact(images, spatial, level_sizes)
+        levels = [c.flatten(2).transpose(1, 2) for c in maps]
+        if self.level_embedding is not None:
+            levels = [c + embedding for c, embedding in zip(levels, self.level_embedding, strict=True)]
+        spatial, features, grid = self._interact(images, torch.cat(levels, dim=1), level_sizes)
 
         parts = spatial.split([h * w for h, w in level_sizes], dim=1)
         c2, c3, c4 = (
             part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, level_sizes, strict=True)
         )
-        c1 = self.up(c2) + c1
-        vit_map = x.transpose(1, 2).unflatten(2, grid)
-        outputs = []
-        for c, norm in zip((c1, c2, c3, c4), self.norms, strict=True):
-            c = c + F.interpolate(vit_map, size=c.shape[-2:], mode="bilinear", align_corners=False)
-            outputs.append(norm(c))
-        return FeaturePyramid(
-            {
-                stride: c[..., : math.ceil(height / stride), : math.ceil(width / stride)]
-                for stride, c in zip((4, 8, 16, 32), outputs, strict=True)
-            }
-        )
+        if self.up is not None:
+            c1 = self.up(c2) + c1
+        outputs = self._add_vit([c1, c2, c3, c4], features, grid)
+        outputs = [norm(c) for c, norm in zip(outputs, self.norms, strict=True)]
+        return crop_pyramid(outputs, size)
 
     def _interact(
         self, images: Tensor, spatial: Tensor, level_sizes: LevelSizes
-    ) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Spatial tokens, patch tokens and the patch grid after all interactions."""
-        backbone = cast(PlainBackbone, self.backbone)
-        tokens, grid = backbone.embed(images)
-        num_prefix = backbone.num_prefix
+    ) -> tuple[Tensor, list[Tensor], tuple[int, int]]:
+        """Spatial tokens after all interactions, patch tokens for each level, and the patch grid."""
+        backbone = plain_backbone(self.backbone, patch_sizes=_PATCH_SIZES)
+        gradients = torch.is_grad_enabled() and not self.config.frozen_backbone
+        with torch.set_grad_enabled(gradients):
+            tokens, grid = backbone.embed(images)
         grid_places = reference_points((grid,), images.device).to(tokens.dtype)
         places = reference_points(level_sizes, images.device).to(tokens.dtype)
-        prefix, x = tokens[:, :num_prefix], tokens[:, num_prefix:]
-        for index, interaction in enumerate(self.interactions):
-            assert isinstance(interaction, Interaction)
-            x = interaction.injector(x, grid_places, spatial, level_sizes)
-            start = index * self.blocks_per_interaction
-            tokens = torch.cat([prefix, x], dim=1)
-            tokens = backbone.run_blocks(tokens, start, start + self.blocks_per_interaction)
-            prefix, x = tokens[:, :num_prefix], tokens[:, num_prefix:]
-            for extractor in (interaction.extractor, *interaction.extra_extractors):
+        features = []
+        for index, (start, stop) in enumerate(self.groups):
+            interaction = self.interactions[index] if self.config.num_interactions else None
+            assert interaction is None or isinstance(interaction, Interaction)
+            if interaction is not None and interaction.injector is not None:
+                tokens = _inject(
+                    interaction.injector, backbone, tokens, grid_places, spatial, level_sizes, grid
+                )
+            with torch.set_grad_enabled(gradients):
+                tokens = backbone.run_blocks(tokens, start, stop, grid)
+            x = patches_of(tokens, backbone.num_prefix)
+            features.append(x)
+            for extractor in interaction.extractors if interaction is not None else []:
                 spatial = extractor(spatial, places, x, grid, level_sizes)
-        return spatial, x, grid
+        if self.config.vit_features != "per_interaction":
+            features = [features[-1]] * 4
+        return spatial, features, grid
+
+    def _add_vit(self, maps: list[Tensor], features: list[Tensor], grid: tuple[int, int]) -> list[Tensor]:
+        """Add the ViT's maps, brought to their strides, to those of the adapter."""
+        if self.pyramid is not None:
+            return [c + x for c, x in zip(maps, self.pyramid(features, grid), strict=True)]
+        if self.config.vit_features == "none":
+            return maps
+        outputs = []
+        for c, x in zip(maps, features, strict=True):
+            own = x.transpose(1, 2).unflatten(2, grid)
+            if grid != c.shape[-2:]:
+                own = F.interpolate(own, size=c.shape[-2:], mode="bilinear", align_corners=False)
+            outputs.append(c + own)
+        return outputs
 
     def _init_weights(self) -> None:
         """The official start; the backbone keeps its own weights."""
-        nn.init.normal_(self.level_embedding)
-        for part in (self.up, self.spatial_prior, self.interactions):
-            for module in part.modules():
-                if isinstance(module, nn.Linear):
-                    truncated_normal_(module.weight, std=0.02, cut=100.0)
-                    nn.init.zeros_(module.bias)
-                elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-                    fan_out = (
-                        module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-                    )
-                    nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
+        if self.level_embedding is not None:
+            nn.init.normal_(self.level_embedding)
+        for part in (self.up, self.pyramid, self.spatial_prior, self.interactions):
+            if part is not None:
+                init_convolutions(part)
         for module in self.interactions.modules():
             if isinstance(module, DeformableAttention):
                 module.init_weights()
+
+
+def _inject(
+    injector: Injector,
+    backbone: PlainBackbone,
+    tokens: Tensor,
+    places: Tensor,
+    spatial: Tensor,
+    level_sizes: LevelSizes,
+    grid: tuple[int, int],
+) -> Tensor:
+    """Tokens whose patches have seen the spatial features; prefix tokens have not."""
+    x = injector(patches_of(tokens, backbone.num_prefix), places, spatial, level_sizes, grid)
+    return torch.cat([tokens[:, : backbone.num_prefix], x], dim=1) if backbone.num_prefix else x

@@ -31,8 +31,15 @@ def extractor_rules(official: str = "", ours: str = "") -> tuple[Rule, ...]:
         *_norms(official, ours),
         *_attention(official, ours),
         Rule(f"{official}ffn_norm.{{part}}", f"{ours}feed_forward_norm.{{part}}"),
-        Rule(f"{official}ffn.dwconv.dwconv.{{part}}", f"{ours}feed_forward.depthwise.{{part}}"),
-        Rule(f"{official}ffn.{{layer}}.{{part}}", f"{ours}feed_forward.{{layer}}.{{part}}"),
+        *feed_forward_rules(f"{official}ffn.", f"{ours}feed_forward."),
+    )
+
+
+def feed_forward_rules(official: str = "", ours: str = "") -> tuple[Rule, ...]:
+    """Rules of an extractor's feed-forward network; both prefixes end with a dot or are empty."""
+    return (
+        Rule(f"{official}dwconv.dwconv.{{part}}", f"{ours}depthwise.{{part}}"),
+        Rule(f"{official}{{layer}}.{{part}}", f"{ours}{{layer}}.{{part}}"),
     )
 
 

@@ -70,3 +70,22 @@ class TimmTeacher:
         x = (x - self._mean.to(x)) / self._std.to(x)
         features: Tensor = self._head(model.forward_features(x)[:, self._num_prefix :])
         return features
+
+
+class PixelTeacher:
+    """The pixels of each patch: what a tokenizer rebuilds that no one has taught what pictures mean.
+
+    Args:
+        grid_size: (rows, columns) of the tokenizer; a side of the pictures divides by it.
+        patch_size: Side of a patch in pixels.
+    """
+
+    def __init__(self, grid_size: tuple[int, int], patch_size: int) -> None:
+        self.dim = 3 * patch_size**2
+        self._grid_size = grid_size
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1] to (B, N, 3 x pixels of a patch)."""
+        rows, columns = self._grid_size
+        patches: Tensor = images.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))  # (B, 3, h, P, w, P)
+        return patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)

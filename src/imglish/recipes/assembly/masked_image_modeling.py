@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from imglish.data.loader import Dataset
 from imglish.data.pretraining import ImageSample, ImageStream, collate_masked_images
-from imglish.data.transforms.color_jitter import ColorJitter
+from imglish.data.transforms.color_jitter import ColorJitter, JitteredCrop
 from imglish.data.transforms.image import ImageTransform
 from imglish.models.vit.pretraining import ViTForMaskedImageModeling
 from imglish.ops.block_masking import BlockMasking
@@ -61,18 +60,6 @@ def assemble_masked_image_modeling(
         evaluation_set=First(scored, config.data.num_validation),
         collate=collate_masked_images,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class JitteredCrop:
-    """Colours change, then a crop is taken: the order of the official code."""
-
-    jitter: ColorJitter
-    crop: ImageTransform
-
-    def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        """Map uint8 (3, H, W) to uint8 (3, *size)."""
-        return self.crop(self.jitter(image, rng), rng)
 
 
 @dataclass(frozen=True, slots=True)

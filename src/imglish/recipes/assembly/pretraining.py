@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import timm
@@ -16,14 +18,17 @@ from imglish.data.pretraining import (
     ImageStream,
     PairStream,
     PictureSource,
+    PictureTransform,
     TextSource,
     TextStream,
+    TokenSource,
     WordMasking,
     collate_captioned,
     collate_images,
     collate_masked,
 )
-from imglish.data.stored_tokens import ShardTokens, StoredTokens, TokenDescription, is_stored
+from imglish.data.stored_tokens import StoredTokens, TokenDescription
+from imglish.data.transforms.color_jitter import ColorJitter, JitteredCrop
 from imglish.data.transforms.image import ImageTransform
 from imglish.errors import ConfigError
 from imglish.hub.load import read_weights
@@ -33,7 +38,7 @@ from imglish.metrics.retrieval import RetrievalRecall
 from imglish.models.beit3.heads import Beit3ForMaskedDataModeling, Beit3ForRetrieval
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.model import Vqkd
-from imglish.models.vqkd.teachers import FeatureTeacher, TimmTeacher
+from imglish.models.vqkd.teachers import FeatureTeacher, PixelTeacher, TimmTeacher
 from imglish.models.vqkd.weights import fingerprint
 from imglish.ops.block_masking import BlockMasking
 from imglish.recipes import sources
@@ -106,7 +111,7 @@ def assemble_visual_tokenizer(
     source = Source(
         dataset=dataset("train"), per_rank=shares.per_rank(settings.batch_size), seed=config.train.seed
     )
-    teacher = find_teacher(settings.teacher, encoder.grid_size)
+    teacher = find_teacher(settings.teacher, encoder.grid_size, encoder.patch_size)
     if teacher.dim != settings.tokenizer.teacher_dim:
         raise ConfigError(
             f"task.tokenizer.teacher_dim is {settings.tokenizer.teacher_dim}, but the teacher "
@@ -136,31 +141,44 @@ def assemble_masked_data_modeling(
             settings.model.grid_size,
         )
     streams = _Streams(config, settings, text, stored_tokens(settings, tokenizer))
-    quotas = {"images": settings.num_images, "texts": settings.num_texts, "pairs": settings.num_pairs}
+    wanted = {"images": settings.num_images, "texts": settings.num_texts, "pairs": settings.num_pairs}
+    quotas = {name: quota for name, quota in wanted.items() if quota > 0}
+    numbers = {name: number for number, name in enumerate(wanted)}
     train = {
         name: Source(
             dataset=streams.dataset(name, "train"),
             per_rank=shares.per_rank(quota),
             seed=config.train.seed,
-            stream=number,
+            stream=numbers[name],
         )
-        for number, (name, quota) in enumerate(quotas.items())
+        for name, quota in quotas.items()
     }
     validation = {
-        name: Source(dataset=streams.dataset(name, "validation"), per_rank=32, seed=1, stream=number)
-        for number, name in enumerate(quotas)
+        name: Source(dataset=streams.dataset(name, "validation"), per_rank=32, seed=1, stream=numbers[name])
+        for name in quotas
     }
     model = Beit3ForMaskedDataModeling(settings.model, codebook_size=tokenizer.config.codebook_size)
+    collate = partial(
+        collate_masked,
+        text_buckets=1 if settings.pack_texts else settings.length_buckets,
+        pair_buckets=settings.length_buckets,
+    )
     return Assembly(
         task=MaskedTask(model, tokenizer),
-        plan=MixturePlan(
-            sources=train, collate=collate_masked, rank=shares.rank, world_size=shares.world_size
-        ),
+        plan=MixturePlan(sources=train, collate=collate, rank=shares.rank, world_size=shares.world_size),
         evaluation_plan=MixturePlan(
-            sources=validation, collate=collate_masked, rank=shares.rank, world_size=shares.world_size
+            sources=validation, collate=collate, rank=shares.rank, world_size=shares.world_size
         ),
-        num_evaluation_batches=max(1, config.data.num_validation // 32 // shares.world_size),
+        num_evaluation_batches=_num_evaluation_batches(validation, config.data.num_validation, shares),
     )
+
+
+def _num_evaluation_batches(validation: Mapping[str, Source], wanted: int, shares: Shares) -> int:
+    """Batches of a rank that score ``wanted`` samples of each stream; 0: the longest stream to its end."""
+    per_batch = shares.world_size * next(iter(validation.values())).per_rank
+    if wanted:
+        return max(1, wanted // per_batch)
+    return -(-max(len(source.dataset) for source in validation.values()) // per_batch)
 
 
 class _Streams:
@@ -179,12 +197,13 @@ class _Streams:
         self._mask = BlockMasking(
             grid_size=(rows, columns),
             num_masked=round(settings.image_share * rows * columns),
-            min_block=settings.min_block,
+            min_block=settings.min_block if settings.masking == "blocks" else 1,
+            max_block=None if settings.masking == "blocks" else 1,
         )
 
     def dataset(self, name: str, split: str) -> ImageStream | TextStream | PairStream:
         """One stream of one split."""
-        settings, size = self._settings, self._settings.model.image_size
+        settings = self._settings
         if name == "texts":
             texts: TextSource = sources.texts(self._data, split)
             return TextStream(
@@ -193,35 +212,38 @@ class _Streams:
         pictures: PictureSource
         if name == "images":
             pictures = sources.unpaired_pictures(self._data, split)
-            crop = ImageTransform(size=size, crop_scale=settings.crop_scale, flip=settings.flip)
             return ImageStream(
-                source=pictures, transform=crop, draw_mask=self._mask, stored=self._tokens(pictures, split)
+                source=pictures,
+                transform=self._transform(changed=split == "train"),
+                draw_mask=self._mask,
+                stored=self._tokens(pictures, split),
             )
         pictures = sources.pictures(self._data, split)
         return PairStream(
             source=pictures,
-            transform=ImageTransform(size=size),
+            transform=self._transform(changed=split == "train" and settings.augment_pairs),
             draw_mask=self._mask,
             masking=replace(self._masking(settings.pair_text_share), answers=settings.hide_answers),
             clean_share=settings.clean_share,
             stored=self._tokens(pictures, split),
         )
 
-    def _tokens(self, pictures: PictureSource, split: str) -> ShardTokens | None:
-        """The stored tokens of a split; None where the tokenizer is to run."""
+    def _transform(self, *, changed: bool) -> PictureTransform:
+        """Of the pictures of a stream: to the model's size, and before that changed at random or not."""
+        settings, size = self._settings, self._settings.model.image_size
+        if not changed:
+            return ImageTransform(size=size)
+        crop = ImageTransform(size=size, crop_scale=settings.crop_scale, flip=settings.flip)
+        return JitteredCrop(ColorJitter(settings.color_jitter), crop) if settings.color_jitter else crop
+
+    def _tokens(self, pictures: PictureSource, split: str) -> TokenSource | None:
+        """The stored tokens of a split; None where the tokenizer is to run, as it may to score."""
         if self._stored is None:
             return None
-        if not isinstance(pictures, sources.ShardPictures):
-            raise ConfigError(
-                f"task.stored_tokens: data.kind {self._data.kind} is not a single set of tar "
-                "shards, which tokens are stored for; expected folder, or shards with one data set a stream, "
-                "or leave stored_tokens empty"
-            )
-        shards = pictures.shards
-        if split != "train" and not all(is_stored(self._stored.root, path) for path in shards.paths):
-            return None  # to score, the tokenizer may run
-        self._stored.check_complete(shards.paths)
-        return ShardTokens(shards, self._stored)
+        found = sources.tokens_of(pictures, self._stored)
+        if found is None and split == "train":
+            self._stored.check_complete(sources.shard_sets(pictures))
+        return found
 
     def _masking(self, share: float) -> WordMasking:
         return WordMasking(tokenizer=self._text, share=share, max_tokens=self._settings.max_text_tokens)
@@ -231,16 +253,17 @@ def stored_tokens(settings: MaskedDataModelingTask, tokenizer: Vqkd) -> StoredTo
     """The stored tokens of a run, held against its tokenizer and its model; None where it has none.
 
     Raises:
-        ConfigError: Pictures would be cropped or flipped, which stored tokens can not follow.
+        ConfigError: Pictures would be changed at random, which stored tokens can not follow.
         DataFormatError: They are of another tokenizer, picture size or grid.
     """
     if not settings.stored_tokens:
         return None
-    if settings.crop_scale < 1 or settings.flip > 0:
+    if settings.crop_scale < 1 or settings.flip > 0 or settings.color_jitter > 0:
         raise ConfigError(
             "task.stored_tokens: stored tokens are those of whole pictures, but task.crop_scale is "
-            f"{settings.crop_scale:g} and task.flip {settings.flip:g}; set them to 1 and 0, or leave "
-            "stored_tokens empty to tokenize on the fly"
+            f"{settings.crop_scale:g}, task.flip {settings.flip:g} and task.color_jitter "
+            f"{settings.color_jitter:g}; set them to 1, 0 and 0, or leave stored_tokens empty to tokenize on "
+            "the fly"
         )
     stored = StoredTokens(Path(settings.stored_tokens))
     wanted = describe_tokens(
@@ -277,8 +300,8 @@ class DualEncoderTeacher:
         return features
 
 
-def find_teacher(name: str, grid_size: tuple[int, int]) -> FeatureTeacher:
-    """A feature teacher by name: ``run:FOLDER``, ``timm:MODEL``, or ``world``, the weights in the package.
+def find_teacher(name: str, grid_size: tuple[int, int], patch_size: int) -> FeatureTeacher:
+    """A feature teacher by name: ``run:FOLDER``, ``timm:MODEL``, ``pixels``, or ``world``, of the package.
 
     Raises:
         ConfigError: The name is none of these, the run is no contrastive one, or timm's weights can not be
@@ -290,12 +313,14 @@ def find_teacher(name: str, grid_size: tuple[int, int]) -> FeatureTeacher:
         model = Beit3ForRetrieval(task.model)
         load_encoder(model, name)
         return DualEncoderTeacher(model)
+    if name == "pixels":
+        return PixelTeacher(grid_size, patch_size)
     kind, _, rest = name.partition(":")
     if kind == "timm" and rest:
         return TimmTeacher(_timm_model(name, rest), grid_size, projected="clip" in rest)
     if kind != "run" or not rest:
         raise ConfigError(
-            f"task.teacher is {name!r}; expected run:FOLDER of a contrastive run, timm:MODEL, or world"
+            f"task.teacher is {name!r}; expected run:FOLDER of a contrastive run, timm:MODEL, pixels or world"
         )
     folder = RunFolder(Path(rest))
     task = folder.config().task

@@ -1,0 +1,1 @@
+"""Parts between a backbone and its head: pyramids in, pyramids out."""

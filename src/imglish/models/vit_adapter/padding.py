@@ -1,0 +1,34 @@
+"""Pictures of any size: padded to the coarsest stride, and the maps cropped back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from imglish.structures.pyramid import FeaturePyramid
+
+STRIDES = (4, 8, 16, 32)
+
+
+def pad_images(images: Tensor) -> Tensor:
+    """Pad (B, C, H, W) with zeros at the bottom and the right to sides that divide by 32."""
+    # Also where there is nothing to pad: a branch would bind an exported model to one kind of size.
+    return F.pad(images, (0, -images.shape[-1] % STRIDES[-1], 0, -images.shape[-2] % STRIDES[-1]))
+
+
+def crop_pyramid(maps: Sequence[Tensor], size: tuple[int, int]) -> FeaturePyramid:
+    """Maps (B, C, ., .) of strides 4, 8, 16, 32 of padded pictures, cropped for pictures of ``size``.
+
+    Args:
+        maps: One for each stride.
+        size: (height, width) of the pictures before they were padded; maps are rounded up.
+    """
+    return FeaturePyramid(
+        {
+            stride: x[..., : math.ceil(size[0] / stride), : math.ceil(size[1] / stride)]
+            for stride, x in zip(STRIDES, maps, strict=True)
+        }
+    )

@@ -1,0 +1,1 @@
+"""The forms of multi-scale deformable attention, one file each; `ops/deformable_attention.py` chooses."""

@@ -1,0 +1,164 @@
+"""Every task whose loss is a mean within each batch: two ranks train as one process with the whole batch.
+
+Masked modelling, contrastive learning and visual tokenizers have tests of their own beside this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from imglish.data.loader import Loaded
+from imglish.metrics.segmentation_iou import SegmentationIou
+from imglish.structures.batches import IGNORE, Batch, CaptionBatch, SegmentationBatch
+from imglish.tasks.base import Task
+from imglish.tasks.captioning import CaptioningTask
+from imglish.tasks.semantic_segmentation import SemanticSegmentationTask
+from imglish.train.checkpoint import Checkpoints
+from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from imglish.train.distributed import Ranks
+from imglish.train.logging import RunLog, SkippedLog, read_log
+from imglish.train.loop import LoopConfig, train
+from imglish.train.optimizer import build_optimizer
+from imglish.train.parallelize import parallelize, whole_weights
+from imglish.train.state import TrainState
+from tests.distributed.ranks import on_two_ranks
+from tests.tasks import test_captioning, test_image_classification, test_nlvr2, test_vqa
+from tests.tasks.tiny import pictures, with_noise, words
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+NUM_STEPS = 3
+TOLERANCE = 1e-10  # float64; only the order of sums differs
+OPTIMIZER = OptimizerConfig(lr=1e-2, weight_decay=0.1)
+Strategy = Literal["auto", "ddp", "fsdp2"]
+
+
+def captions() -> CaptionBatch:
+    """Four captions with one to four hidden words: the ranks count 3 and 7."""
+    ids, batch = words(4), test_captioning.caption_batch()
+    hidden = torch.arange(6) < torch.tensor([[1], [2], [3], [4]])
+    return replace(
+        batch, token_ids=ids.masked_fill(hidden, 29), padding=torch.zeros_like(hidden),
+        targets=ids.masked_fill(~hidden, IGNORE),
+    )  # fmt: skip
+
+
+class Patches(nn.Conv2d):
+    """The least segmenter there is; a true one has batch norm, which on a CPU is each rank's own."""
+
+    auxiliary = None
+
+
+def segmenting() -> SemanticSegmentationTask:
+    torch.manual_seed(0)
+    model: Any = Patches(3, 3, 4, 4)
+    return SemanticSegmentationTask(model, SegmentationIou(("a", "b", "c")))
+
+
+def maps() -> SegmentationBatch:
+    """Four pictures whose classes are unlabelled from nowhere to nearly everywhere."""
+    masks = torch.randint(0, 3, (4, 32, 32), generator=torch.Generator().manual_seed(0))
+    for row, unlabelled in enumerate((0, 8, 16, 31)):
+        masks[row, :unlabelled] = 255
+    return SegmentationBatch(images=pictures(4), masks=masks, sample_ids=torch.arange(4))
+
+
+CASES: dict[str, tuple[Callable[[], Task], Callable[[], Batch]]] = {
+    "captioning": (test_captioning.build, captions),
+    "captioning that drops": (lambda: test_captioning.build(drop_worst=0.4), captions),
+    "questions": (test_vqa.build, test_vqa.vqa_batch),
+    "statements": (test_nlvr2.build, test_nlvr2.statements),
+    "classification": (lambda: test_image_classification.build(0.1), test_image_classification.labelled),
+    "segmentation": (segmenting, maps),
+}
+SPREAD: list[tuple[str, Strategy]] = [*((name, "ddp") for name in CASES), ("captioning", "fsdp2")]
+
+
+def part(batch: Batch, number: int, parts: int) -> Batch:
+    """Rows of a batch, in float64."""
+    rows = slice(4 * number // parts, 4 * (number + 1) // parts)
+    changed: dict[str, Any] = {}
+    for field in fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, Tensor):
+            changed[field.name] = value[rows].double() if value.is_floating_point() else value[rows]
+    return replace(batch, **changed)
+
+
+def go(
+    name: str, folder: Path, ranks: Ranks = ALONE, strategy: Strategy = "auto", micro_steps: int = 1
+) -> None:
+    """Train a few steps; the main rank leaves weights and a log."""
+    build, batch_of = CASES[name]
+    task, whole = build(), batch_of()
+    with_noise(task.model)
+    if isinstance(task, CaptioningTask):
+        task.drop_after = 0
+    model = task.model.double()
+    task.model = parallelize(model, strategy, ranks)
+
+    def batches() -> Iterator[Loaded[Batch]]:
+        for number in range(NUM_STEPS * micro_steps):
+            yield Loaded(
+                part(whole, number % micro_steps * ranks.world_size + ranks.rank,
+                     micro_steps * ranks.world_size), (),
+            )  # fmt: skip
+
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = TrainConfig(
+        num_steps=NUM_STEPS, grad_accumulation=micro_steps, precision="fp32", max_grad_norm=1.0, log_every=1
+    )
+    log = RunLog(folder, title="", num_steps=NUM_STEPS, tensorboard=False) if ranks.is_main else None
+    train(
+        task, TrainState(model, build_optimizer(model, OPTIMIZER), None), batches(),
+        LoopConfig(train=settings, optimizer=OPTIMIZER, schedule=ScheduleConfig(), global_batch_size=4),
+        ranks=ranks, checkpoints=Checkpoints(folder / "checkpoints", keep=1), log=log,
+        skipped=SkippedLog(folder, ranks),
+    )  # fmt: skip
+    weights = whole_weights(task.model)
+    if ranks.is_main:
+        torch.save(weights, folder / "weights.pt")
+
+
+def on_two(ranks: Ranks, folder: Path) -> None:
+    for name, strategy in SPREAD:
+        go(name, folder / name / strategy, ranks, strategy)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("tasks")
+    for name in CASES:
+        # Each rank drops the worst words of its own batch; so do two micro steps of as many captions.
+        go(name, made / name / "alone", micro_steps=2 if "drops" in name else 1)
+    on_two_ranks(on_two, made)
+    return made
+
+
+@pytest.mark.parametrize(("name", "strategy"), SPREAD)
+def test_two_ranks_train_a_task_as_one_process(folder: Path, name: str, strategy: str) -> None:
+    places = [folder / name / way for way in ("alone", strategy)]
+    expected, found = (torch.load(place / "weights.pt") for place in places)
+    assert found.keys() == expected.keys()
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key], tensor, rtol=TOLERANCE, atol=TOLERANCE, msg=key)
+    logs = [read_log(place / "metrics.jsonl") for place in places]
+    assert len(logs[0]) == NUM_STEPS
+    for theirs, ours in zip(*logs, strict=True):
+        for key in theirs:
+            if key.startswith("loss") or key == "grad_norm":
+                assert ours[key] == pytest.approx(theirs[key], rel=TOLERANCE), key
+
+
+def test_dropping_words_is_not_leaving_all(folder: Path) -> None:
+    first, second = (
+        read_log(folder / name / "alone" / "metrics.jsonl")[-1]["loss_caption"]
+        for name in ("captioning", "captioning that drops")
+    )
+    assert second < first
