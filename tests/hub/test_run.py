@@ -115,7 +115,7 @@ def changed_run(folder: Path, **task: Any) -> Path:
         ({"kind": "vqa"}, "answers.txt: no such file"),
         ({"kind": "retrieval", "max_text_tokens": "x"}, "task tells no number as max_text_tokens"),
         ({"kind": "retrieval"}, "checkpoint of another architecture: missing logit_scale"),
-        ({"kind": "semantic_segmentation"}, "config.yaml: task has no num_interactions, stem_width"),
+        ({"kind": "semantic_segmentation"}, "classes.txt: no such file"),
     ],
 )
 def test_settings_of_another_model_are_one_line(task: dict[str, Any], words: str, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def write_run(folder: Path, config: SegmenterConfig, **changes: Any) -> torch.nn
     with torch.no_grad():  # so that not one class wins everywhere
         for name, parameter in model.named_parameters():
             parameter.add_((1.0 if name.endswith("classifier.weight") else 0.3) * torch.randn_like(parameter))
-    settings: dict[str, Any] = {**ADAPTER, "segmenter": asdict(config), **changes}
+    settings: dict[str, Any] = {"adapter": ADAPTER, "segmenter": asdict(config), **changes}
     plain = json.loads(json.dumps({"kind": "semantic_segmentation", "model": asdict(beit3), **settings}))
     (folder / "config.yaml").write_text(yaml.safe_dump({"name": "a_run", "task": plain}))
     (folder / "classes.txt").write_text("\n".join(NAMES))

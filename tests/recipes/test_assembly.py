@@ -14,7 +14,7 @@ from imglish.data.world.writer import write_world
 from imglish.errors import ConfigError
 from imglish.evaluation.evaluate import evaluate
 from imglish.models.beit3.config import Beit3Config
-from imglish.recipes.assemble import assemble, in_steps
+from imglish.recipes.assemble import assemble, in_short, in_steps
 from imglish.recipes.assembly.base import Shares, Splits
 from imglish.recipes.config import (
     Augment,
@@ -144,3 +144,10 @@ def test_settings_out_of_range_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"must (be|lie)"):
             wrong()
+
+
+def test_few_names_are_told_and_many_are_counted_by_their_parts() -> None:
+    assert in_short([]) == "nothing"
+    assert in_short(["head.weight", "head.bias"]) == "head.weight, head.bias"
+    many = [f"neck.layers.{i}.weight" for i in range(7)] + ["head.classifier.weight", "head.classifier.bias"]
+    assert in_short(many) == "neck.layers (7), head.classifier (2)"

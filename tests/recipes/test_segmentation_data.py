@@ -22,7 +22,7 @@ from imglish.recipes.segmentation_config import CroppedPictures
 from imglish.recipes.segmentation_records import segmentation_files
 from tests.recipes.tiny_runs import LOOP, error_line
 
-SMALL = "--task.num-interactions 1 --task.stem-width 8 --task.num-heads 2".split()
+SMALL = "--task.adapter.num-interactions 1 --task.adapter.stem-width 8 --task.adapter.num-heads 2".split()
 HEAD = "--task.segmenter.neck-width 8 --task.segmenter.head-width 8".split()
 CROPS = (
     "--task.pictures.kind cropped --task.pictures.crop 32 32 --task.pictures.stride 24 24 "

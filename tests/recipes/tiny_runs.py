@@ -19,8 +19,8 @@ LOOP = (
     "--task.model.feed-forward-width 8"
 ).split()
 ADAPTER = (
-    "--task.num-interactions 1 --task.stem-width 8 --task.num-heads 2 --task.segmenter.neck-width 8 "
-    "--task.segmenter.head-width 8"
+    "--task.adapter.num-interactions 1 --task.adapter.stem-width 8 --task.adapter.num-heads 2 "
+    "--task.segmenter.neck-width 8 --task.segmenter.head-width 8"
 ).split()
 PREFIX = "imglish: error: "
 

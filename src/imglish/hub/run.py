@@ -47,7 +47,7 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "contrastive": _TEXT,
     "retrieval": _TEXT,
     "captioning": (*_TEXT, "num_beams", "length_penalty"),
-    "semantic_segmentation": ("num_interactions", "stem_width", "num_heads", "value_ratio"),
+    "semantic_segmentation": (),
     "masked_data_modeling": (),
 }  # fmt: skip
 # The tensor that is as long as there are labels, and the file that names them.
@@ -258,16 +258,19 @@ def _build(kind: str, config: Beit3Config, task: Mapping[str, Any], num_labels: 
         case "captioning":
             return Beit3ForCaptioning(config)
         case "semantic_segmentation":
-            adapter = ViTAdapterConfig(
-                num_interactions=task["num_interactions"],
-                stem_width=task["stem_width"],
-                num_heads=task["num_heads"],
-                value_ratio=task["value_ratio"],
-            )
+            adapter = None if task.get("backbone") == "plain_vit" else _adapter(task.get("adapter") or {})
             segmenter = segmenter_config(dict(task.get("segmenter") or {}))
             return beit3_segmenter(config, adapter, segmenter, num_classes=num_labels)
         case _:
             return Beit3ForRetrieval(config)
+
+
+def _adapter(settings: Mapping[str, Any]) -> ViTAdapterConfig:
+    """The adapter's settings from a run's YAML, which has lists where the config has tuples."""
+    values: dict[str, Any] = {
+        k: tuple(map(tuple, v)) if isinstance(v, list) else v for k, v in settings.items()
+    }
+    return ViTAdapterConfig(**values)
 
 
 def _model_config(settings: Any, weights: Mapping[str, Tensor], path: Path) -> Beit3Config:

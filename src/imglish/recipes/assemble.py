@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,7 @@ _WITHOUT_TEST = (
     MaskedImageModelingTask,
     SegmentationTask,
 )
+_MOST_NAMES = 8  # that are told one by one
 WORLD_VOCABULARY = 400  # sentencepiece pieces asked for on the World's corpus
 
 
@@ -140,7 +142,7 @@ def _train(
     model = task.model
     if config.init:
         fresh = load_initial(model, config.init)
-        log.info("weights from %s; starting anew: %s", config.init, ", ".join(fresh) or "nothing")
+        log.info("weights from %s; starting anew: %s", config.init, in_short(fresh))
     exceptions, rates = _not_decayed(model), _rates(model, config.optimizer)
     checkpoints = Checkpoints(
         folder.checkpoints_path, settings.keep_checkpoints, background=settings.save_in_background
@@ -222,6 +224,16 @@ def _train(
     if ranks.is_main:
         folder.save_scores(scores)
     return scores
+
+
+def in_short(names: Sequence[str]) -> str:
+    """Names of parameters in a line: all where they are few, else the parts that they are of."""
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names) or "nothing"
+    parts = Counter(".".join(name.split(".")[:2]) for name in names)
+    if len(parts) > _MOST_NAMES:
+        parts = Counter(name.split(".")[0] for name in names)
+    return ", ".join(f"{part} ({count})" for part, count in parts.items())
 
 
 def assemble(

@@ -10,6 +10,7 @@ from imglish.data.transforms.randaugment import RandAugment
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.segmenters.config import SegmenterConfig, SemanticFpnConfig
 from imglish.models.vit.config import ViTConfig
+from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.recipes.beit_config import MaskedImageModelingTask
 from imglish.recipes.data_config import DataConfig, WorldStreamData, at_least, shares
@@ -349,15 +350,13 @@ class ClassNamesTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentationTask:
-    """Semantic segmentation with ViT-Adapter over the vision side.
+    """Semantic segmentation over the vision side, with ViT-Adapter or without.
 
     Args:
         model: The Multiway Transformer whose vision side is the backbone.
-        segmenter: What stands on the adapter: Semantic FPN, UPerNet, SETR-PUP or Mask2Former.
-        num_interactions: Interaction blocks of the adapter.
-        stem_width: Features of the spatial prior's stem.
-        num_heads: Heads of deformable attention.
-        value_ratio: Share of the width that its values have.
+        backbone: ``vit_adapter``, or ``plain_vit``: maps of four blocks, enlarged and made smaller.
+        adapter: Settings of the adapter; ``plain_vit`` has none.
+        segmenter: What stands on it: Semantic FPN, UPerNet, SETR-PUP or Mask2Former.
         pictures: How they are prepared: ``whole`` as they are, ``cropped`` by the official pipelines.
         auxiliary_weight: Weight of the auxiliary head's loss, where there is one.
         num_points: Points at which Mask2Former compares masks.
@@ -366,18 +365,16 @@ class SegmentationTask:
 
     kind: Literal["semantic_segmentation"] = "semantic_segmentation"
     model: Beit3Config = Beit3Config()
+    backbone: Literal["vit_adapter", "plain_vit"] = "vit_adapter"
+    adapter: ViTAdapterConfig = ViTAdapterConfig()
     segmenter: SegmenterConfig = SemanticFpnConfig()
-    num_interactions: int = 4
-    stem_width: int = 64
-    num_heads: int = 12
-    value_ratio: float = 0.5
     pictures: SegmentationPictures = WholePictures()
     auxiliary_weight: float = 0.4
     num_points: int = 12_544
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        at_least(self, num_interactions=0, stem_width=1, auxiliary_weight=0, num_points=1, batch_size=1)
+        at_least(self, auxiliary_weight=0, num_points=1, batch_size=1)
 
 
 TaskConfig = (

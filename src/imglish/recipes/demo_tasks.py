@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imglish.models.segmenters.config import Mask2FormerConfig, SemanticFpnConfig, UPerNetConfig
+from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.recipes.config import (
     CaptioningTask,
     ClassNamesTask,
@@ -22,6 +23,8 @@ from imglish.recipes.config import (
 from imglish.recipes.data_config import FolderData
 from imglish.recipes.world import WORLD_MODEL
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
+
+WORLD_ADAPTER = ViTAdapterConfig(num_interactions=2, stem_width=32, num_heads=4)
 
 
 def vqa_demo(*, world: Path = Path("world"), num_steps: int = 300) -> RunConfig:
@@ -140,9 +143,7 @@ def semantic_segmentation_demo(*, world: Path = Path("world"), num_steps: int = 
         name="semantic_segmentation_demo",
         task=SegmentationTask(
             model=WORLD_MODEL,
-            num_interactions=2,
-            stem_width=32,
-            num_heads=4,
+            adapter=WORLD_ADAPTER,
             segmenter=SemanticFpnConfig(neck_width=64, head_width=64),
             batch_size=32,
         ),
@@ -165,9 +166,7 @@ def upernet_demo(*, world: Path = Path("world"), num_steps: int = 600) -> RunCon
         name="upernet_demo",
         task=SegmentationTask(
             model=WORLD_MODEL,
-            num_interactions=2,
-            stem_width=32,
-            num_heads=4,
+            adapter=WORLD_ADAPTER,
             segmenter=UPerNetConfig(head_width=64, auxiliary_width=64),
             batch_size=32,
         ),
@@ -190,9 +189,7 @@ def mask2former_demo(*, world: Path = Path("world"), num_steps: int = 1500) -> R
         name="mask2former_demo",
         task=SegmentationTask(
             model=WORLD_MODEL,
-            num_interactions=2,
-            stem_width=32,
-            num_heads=4,
+            adapter=WORLD_ADAPTER,
             segmenter=Mask2FormerConfig(
                 width=64,
                 num_queries=12,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from imglish.models.beit3.config import Beit3Config, beit3_base, beit3_giant, beit3_large
 from imglish.models.segmenters.config import Mask2FormerConfig, UPerNetConfig
+from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.recipes.config import RunConfig, SegmentationTask
 from imglish.recipes.data_config import SegmentationFolderData, SegmentationSetData
 from imglish.recipes.segmentation_config import CroppedPictures
@@ -39,7 +40,7 @@ def ade20k_giant() -> RunConfig:
                 pixel_feed_forward_width=4096,
                 feed_forward_width=4096,
             ),
-            num_heads=16,
+            adapter=ViTAdapterConfig(num_heads=16, drop_path=0.5, vit_features="per_interaction"),
             pictures=CroppedPictures(
                 crop=(896, 896),
                 stride=(512, 512),
@@ -85,7 +86,9 @@ def _own(name: str, model: Beit3Config, *, num_heads: int, layer_decay: float) -
         task=SegmentationTask(
             model=model,
             segmenter=UPerNetConfig(),
-            num_heads=num_heads,
+            adapter=ViTAdapterConfig(
+                num_heads=num_heads, drop_path=model.drop_path, vit_features="per_interaction"
+            ),
             pictures=CroppedPictures(range="model"),
             batch_size=16,
         ),

@@ -25,6 +25,7 @@ from imglish.models.segmenters.config import (
 from imglish.models.segmenters.mask2former import Mask2Former
 from imglish.models.segmenters.semantic import SemanticSegmenter
 from imglish.models.vit_adapter.backbone import Beit3VisionBackbone
+from imglish.models.vit_adapter.baseline import PlainViT
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.models.vit_adapter.model import ViTAdapter
 from imglish.nn.conv_norm import Norm
@@ -112,21 +113,32 @@ def build_segmenter(
 
 def beit3_segmenter(
     model: Beit3Config,
-    adapter: ViTAdapterConfig,
+    adapter: ViTAdapterConfig | None,
     config: SegmenterConfig,
     *,
     num_classes: int,
     norm: type[nn.Module] = nn.BatchNorm2d,
 ) -> Segmenter:
-    """BEiT-3's vision side, ViT-Adapter, and a neck and head, joined.
+    """BEiT-3's vision side, with ViT-Adapter or without, and a neck and head, joined.
 
     Args:
         model: Settings of BEiT-3.
-        adapter: Settings of the adapter.
+        adapter: Settings of the adapter; None takes the maps of the last block of each quarter of the ViT.
         config: Which segmenter.
         num_classes: Classes, without "no object".
         norm: Norm of adapter and head; synchronised over ranks where there are several.
+
+    Raises:
+        ValueError: The blocks do not divide into four levels, or into the adapter's interactions.
     """
     encoder = Beit3Encoder(replace(model, output_norm=False))
-    backbone = ViTAdapter(Beit3VisionBackbone(encoder), adapter, norm=norm)
+    vit = Beit3VisionBackbone(encoder)
+    backbone: ViTAdapter | PlainViT
+    if adapter is None:
+        if model.depth % _NUM_LEVELS:
+            raise ValueError(f"depth {model.depth} does not divide into {_NUM_LEVELS} levels; use an adapter")
+        step = model.depth // _NUM_LEVELS
+        backbone = PlainViT(vit, out_blocks=tuple(range(step - 1, model.depth, step)), batch_norm=norm)
+    else:
+        backbone = ViTAdapter(vit, adapter, norm=norm)
     return build_segmenter(backbone, backbone.width, config, num_classes=num_classes, norm=norm)

@@ -1,4 +1,4 @@
-"""Joining semantic segmentation: ViT-Adapter over BEiT-3's vision side, and any segmenter on it."""
+"""Joining semantic segmentation: BEiT-3's vision side, ViT-Adapter or none, and any segmenter on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from imglish.metrics.segmentation_iou import SegmentationIou
 from imglish.models.segmenters.build import Segmenter, beit3_segmenter
 from imglish.models.segmenters.config import Mask2FormerConfig
 from imglish.models.segmenters.semantic import SemanticSegmenter
-from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.recipes.assembly.base import Assembly, Shares, first, training_plan
 from imglish.recipes.config import RunConfig, SegmentationTask
 from imglish.recipes.data_config import FolderData
@@ -98,12 +97,7 @@ def build_segmenter(settings: SegmentationTask, num_classes: int, world_size: in
     """The segmenter; norms are synchronised where there are several GPUs (torch has no such norm on CPU)."""
     return beit3_segmenter(
         settings.model,
-        ViTAdapterConfig(
-            num_interactions=settings.num_interactions,
-            stem_width=settings.stem_width,
-            num_heads=settings.num_heads,
-            value_ratio=settings.value_ratio,
-        ),
+        settings.adapter if settings.backbone == "vit_adapter" else None,
         settings.segmenter,
         num_classes=num_classes,
         norm=nn.SyncBatchNorm if world_size > 1 and torch.cuda.is_available() else nn.BatchNorm2d,
