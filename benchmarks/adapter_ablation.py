@@ -2,9 +2,9 @@
 
     python benchmarks/adapter_ablation.py [--out runs/adapter] [--seeds 0 1 2] [--world DIR]
 
-The paper's ablations at the World's size: parts added one by one, numbers of interactions, kinds of attention,
-each row with the same steps from the same weights. A run that is finished is not made again, so the command
-goes on where it was stopped. The table goes to docs/results.md.
+The paper's ablations at the World's size: parts added one by one, numbers of interactions, kinds of
+attention, each row with the same steps from the same weights. A run that is finished is not made again, so
+the command goes on where it was stopped. The table goes to docs/results.md.
 """
 
 from __future__ import annotations
