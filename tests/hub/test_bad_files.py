@@ -109,7 +109,7 @@ def test_a_file_without_a_state_dict_says_what_it_has(content: Any, words: str, 
         ),
         (
             lambda path: zipfile.ZipFile(path, "w").writestr("a.txt", "hi"),
-            "no file of torch.save, or cut short",
+            "a zip archive with 0 files of weights",
         ),
         (
             lambda path: torch.save(nn.Linear(2, 2), path),

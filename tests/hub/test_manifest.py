@@ -15,7 +15,9 @@ from imglish.hub.official_file import Config, OfficialFile
 from imglish.hub.weight_maps import beit3_map, vit_map
 from imglish.hub.weights import Weights, empty_model
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig
 from imglish.models.vit.config import ViTConfig
+from imglish.models.vit.weights import INDEX
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.weights import VQKD_MAP
 from tests.hub.official_files import FULL_SIZE, shapes, without_numbers
@@ -42,7 +44,16 @@ def test_names_and_addresses_are_unique() -> None:
 
 @pytest.mark.parametrize(
     ("family", "count"),
-    [("beit3_", 29), ("beit_", 12), ("beitv2_", 12), ("vqkd_", 3), ("timm/beit3_", 8), ("beit3.spm", 1)],
+    [
+        ("beit3_", 29),
+        ("beit_", 12),
+        ("beitv2_", 12),
+        ("vqkd_", 3),
+        ("timm/beit3_", 8),
+        ("beit3.spm", 1),
+        ("upernet_", 11),
+        ("mask2former_", 11),
+    ],
 )
 def test_every_published_file_is_there(family: str, count: int) -> None:
     assert sum(file.name.startswith(family) for file in OFFICIAL_FILES) == count
@@ -65,8 +76,14 @@ def test_fine_tuning_began_with_a_file_of_the_manifest_and_of_the_same_size(file
         return
     parent = find(file.trained_from)
     assert parent is not None and parent.config is not None and file.config is not None
-    assert isinstance(file.config, Beit3Config | ViTConfig) and isinstance(parent.config, type(file.config))
-    assert (parent.config.width, parent.config.depth) == (file.config.width, file.config.depth)
+    own, theirs = encoder(file.config), encoder(parent.config)
+    assert isinstance(theirs, type(own)) and (theirs.width, theirs.depth) == (own.width, own.depth)
+
+
+def encoder(config: Config) -> Beit3Config | ViTConfig:
+    """What reads the pictures."""
+    assert not isinstance(config, VqkdConfig)
+    return config.vit if isinstance(config, ViTSegmenterConfig) else config
 
 
 @pytest.mark.parametrize("file", COUNTED, ids=name_of)
@@ -119,6 +136,8 @@ def test_what_is_left_out_is_what_the_weight_map_leaves_out(file: OfficialFile) 
             dropped = vit_map(file.kind, "mean").dropped
         case VqkdConfig():
             dropped = VQKD_MAP.dropped
+        case ViTSegmenterConfig():
+            dropped = (INDEX,)
         case None:
             raise AssertionError("a model without sizes")
     assert file.dropped == dropped
@@ -132,6 +151,10 @@ def test_scores_are_those_of_the_documents() -> None:
     assert scores["beit3_large_patch16_384_coco_retrieval", "COCO text R@1"] == 82.1
     assert scores["beit3_base_patch16_224_nlvr2", "NLVR2 test-P"] == 84.4
     assert scores["beitv2_large_patch16_224_pt1k_ft21kto1k", "ImageNet-1k top-1"] == 88.4
+    assert scores["upernet_deit_adapter_tiny_512_160_ade20k", "ADE20K mIoU"] == 42.6
+    assert scores["mask2former_beitv2_adapter_large_896_80k_ade20k", "ADE20K mIoU"] == 61.2
+    city = "mask2former_beit_adapter_large_896_80k_cityscapes"
+    assert scores[city, "Cityscapes mIoU, multi-scale and flip"] == 85.8
 
 
 def test_beits_have_the_pictures_of_their_documents() -> None:

@@ -13,14 +13,20 @@ from torch import Tensor
 
 from imglish.errors import CheckpointError
 from imglish.hub import timm_vision
+from imglish.hub.segmenter_sizes import official_family, official_head, segmenter_config
 from imglish.hub.sizes import Hints, aggregation_config, beit3_config, vit_config, vqkd_config
 from imglish.hub.weight_maps import Layout, Recognised, beit3_map, recognise, vit_map
 from imglish.hub.weights import Size, State, Weights, empty_model, resize
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.segmenters.vit_segmenter import (
+    ViTSegmenterConfig,
+    to_official as segmenter_to_official,
+    to_ours as segmenter_to_ours,
+)
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vit.model import Pooling
 from imglish.models.vit.positions import relative_position_index
-from imglish.models.vit.weights import pretraining_to_official, to_official as vit_to_official
+from imglish.models.vit.weights import INDEX, pretraining_to_official, to_official as vit_to_official
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.weights import (
     VQKD_MAP,
@@ -81,6 +87,8 @@ def _rename(found: Recognised, state: State, where: str, hints: Hints, asked: Si
                 where=where,
                 dropped=_matching(state, VQKD_MAP.dropped),
             )
+        case "segmenter":
+            return _rename_segmenter(found, state, where, hints, asked)
 
 
 def _rename_beit3(found: Recognised, state: State, where: str, hints: Hints, asked: Size | None) -> Weights:
@@ -129,6 +137,31 @@ def _rename_vit(found: Recognised, state: State, where: str, hints: Hints, asked
         aggregation=aggregation_config(ours, config.depth, hints, where) if pretraining else None,
         pictures=hints.pictures,
         dropped=_matching(state, dropped),
+    )
+
+
+def _rename_segmenter(
+    found: Recognised, state: State, where: str, hints: Hints, asked: Size | None
+) -> Weights:
+    ours = dict(state)
+    if found.layout == "official":
+        family, head = official_family(state), official_head(state, where)
+        has_adapter = "backbone.level_embed" in state
+        ours = _mapped(lambda w: segmenter_to_ours(w, family, head, has_adapter=has_adapter), state, where)
+    config = segmenter_config(ours, hints, asked, where)
+    labels = hints.labels
+    if labels is not None and len(labels) != config.num_classes:
+        raise CheckpointError(
+            f"{where}: names {len(labels)} classes, its head tells {config.num_classes}; get the file anew"
+        )
+    return Weights(
+        kind=found.kind,
+        config=config,
+        state=ours,
+        where=where,
+        pictures=hints.pictures,
+        labels=labels,
+        dropped=_matching(state, (INDEX,)),
     )
 
 
@@ -189,6 +222,8 @@ def to_official(weights: Weights) -> dict[str, Tensor]:
             return official | {name.replace("bias_table", "index"): index for name in tables}
         case VqkdConfig():
             return vqkd_to_official(weights.state)
+        case ViTSegmenterConfig() as segmenter:
+            return segmenter_to_official(weights.state, segmenter)
         case _:
             assert_never(weights.config)
 

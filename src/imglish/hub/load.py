@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from imglish.hub.state_file import read_state
 from imglish.hub.vit_run import VIT_RUNS, vit_hints
 from imglish.hub.weights import Weights, backbone_of, fill, resize
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.text.class_names import class_names
@@ -50,9 +51,11 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 # a larger picture is cut out, from it on the whole shorter side is kept.
 _KEPT_WHOLE_FROM, _CROP_SHARE = 384, 224 / 256
 _IMAGENET_1K = 1000
+# Side of the crops of all official segmenters whose backbone's tables do not tell it (adapter's FACTS, 10).
+_CROP = (512, 512)
 
 # What training sets, or what a model's own head says; no matter of a file's identity.
-_FREE_SETTINGS = {"output_norm", "drop_path", "layer_scale", "init", "decay", "revive_after"}
+_FREE_SETTINGS = {"output_norm", "drop_path", "layer_scale", "init", "decay", "revive_after", "dropout"}
 
 
 def list_models() -> tuple[str, ...]:
@@ -80,8 +83,9 @@ def load_model(
     tokens is there (in the released files it is); the ViT alone is then ``model.vit``.
 
     Args:
-        name: One of `list_models`, the path of a ``.pth`` or ``.safetensors`` file or of a run folder, or the
-            id of a Hub repository, ``org/name`` or ``org/name@revision``.
+        name: One of `list_models`, the path of a file (``.pth``, ``.pth.tar``, a ``.zip`` of one of them, or
+            ``.safetensors``) or of a run folder, or the id of a Hub repository, ``org/name`` or
+            ``org/name@revision``.
         image_size: Side, or (height, width), of the pictures in pixels, where it shall differ from the
             file's; position tables are resampled.
         device: Where the model is put.
@@ -104,7 +108,8 @@ def load_model(
     if _is_of_run(path):
         return load_run(path.parent, device, size)
     weights = read_weights(path, size, num_heads=num_heads)
-    return _ready(weights, device, text=_text_beside(path, weights), labels=_labels_beside(path, weights))
+    text, labels = _text_beside(path, weights), _labels_beside(path, weights)
+    return _ready(weights, device, text=text, labels=labels, asked=size)
 
 
 def _found(name: str | Path) -> Path:
@@ -164,7 +169,7 @@ def _read_file(source: str | Path, image_size: tuple[int, int] | None, num_heads
 
 def _completed(hints: Hints, path: Path) -> Hints:
     """Hints of a file, and what its run or its name tells besides."""
-    named = find(path.stem)
+    named = find(path.name.partition(".pth")[0] if ".pth" in path.name else path.stem)
     if hints.pictures is None and named is not None:  # an official file that somebody has downloaded by hand
         hints = hints._replace(pictures=named.pictures)
     if hints.num_heads is None and _is_of_run(path):
@@ -184,7 +189,8 @@ def _read_official(file: OfficialFile, image_size: tuple[int, int] | None) -> We
             f"{file.name}: a text tokenizer, no model; read it with imglish.text.tokenizer.TextTokenizer"
         )
     path, hints = fetch(file), hints_of(file.config)._replace(pictures=file.pictures)
-    weights = to_imglish(read_state(path).tensors, where=str(path), hints=hints)
+    read = read_state(path)
+    weights = to_imglish(read.tensors, where=str(path), hints=hints._replace(labels=read.hints.labels))
     _check_identity(file, file.config, weights)
     return weights if image_size is None else resize(weights, image_size)
 
@@ -206,24 +212,32 @@ def _check_identity(file: OfficialFile, config: Config, weights: Weights) -> Non
 
 
 def _plain(config: Config) -> dict[str, Any]:
-    return {key: value for key, value in _flat(asdict(config)) if key not in _FREE_SETTINGS}
+    return dict(_flat(asdict(config)))
 
 
-def _flat(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    inner = settings.get("encoder", {})
-    return [*((key, value) for key, value in settings.items() if key != "encoder"), *inner.items()]
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by their dotted names, but for the free ones."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif key not in _FREE_SETTINGS:
+            yield f"{prefix}{key}", value
 
 
 def _load_official(file: OfficialFile, size: tuple[int, int] | None, device: torch.device | str) -> LoadedRun:
     weights = read_weights(file.name, size)
     text = _open_text(fetch(TEXT_TOKENIZER), weights) if _reads_text(weights) else None
-    return _ready(
-        weights, device, text=text, labels=_labels_beside(Path(weights.where), weights, alone=False)
-    )
+    labels = _labels_beside(Path(weights.where), weights, alone=False)
+    return _ready(weights, device, text=text, labels=labels, asked=size)
 
 
 def _ready(
-    weights: Weights, device: torch.device | str, *, text: TextTokenizer | None, labels: tuple[str, ...]
+    weights: Weights,
+    device: torch.device | str,
+    *,
+    text: TextTokenizer | None,
+    labels: tuple[str, ...],
+    asked: tuple[int, int] | None,
 ) -> LoadedRun:
     """The model of some weights, with what belongs to it."""
     config = weights.config
@@ -232,6 +246,9 @@ def _ready(
         settings["pictures"] = weights.pictures
         if weights.kind == "image_classification":
             settings["crop_share"] = 1.0 if config.image_size[0] >= _KEPT_WHOLE_FROM else _CROP_SHARE
+    if isinstance(config, ViTSegmenterConfig):
+        # The whole picture, in the range it was trained on: "imagenet" where nobody says.
+        settings = {"pictures": weights.pictures or "imagenet", "crop_share": None}
     if isinstance(config, Beit3Config):
         settings = dict(_SETTINGS.get(weights.kind, {}))
         if "max_text_tokens" in settings:
@@ -239,11 +256,24 @@ def _ready(
     return LoadedRun(
         kind=weights.kind,
         model=fill(weights, device),
-        config=config.encoder if isinstance(config, VqkdConfig) else config,
+        config=_encoder_config(config, asked),
         text=text,
         labels=labels,
         settings=settings,
     )
+
+
+def _encoder_config(config: Config, asked: tuple[int, int] | None) -> Beit3Config | ViTConfig:
+    """The sizes of what reads the pictures, with the size that they shall have."""
+    match config:
+        case VqkdConfig(encoder=encoder):
+            return encoder
+        case ViTSegmenterConfig(family="beit", vit=vit):  # its tables are those of the crop
+            return vit
+        case ViTSegmenterConfig(vit=vit):
+            return replace(vit, image_size=asked or _CROP)
+        case _:
+            return config
 
 
 def _reads_text(weights: Weights) -> bool:
@@ -291,7 +321,11 @@ def _labels_beside(path: Path, weights: Weights, *, alone: bool = True) -> tuple
     num_labels = weights.num_labels
     if weights.kind == "nlvr2":
         return ("false", "true")
-    readers = {"vqa": ("answers.txt", "answer2label.txt"), "image_classification": ("classes.txt",)}
+    readers = {
+        "vqa": ("answers.txt", "answer2label.txt"),
+        "image_classification": ("classes.txt",),
+        "semantic_segmentation": ("classes.txt",),
+    }
     for name in readers.get(weights.kind, ()):
         if (path.parent / name).is_file():
             labels = read_labels(path.parent / name)
@@ -305,6 +339,8 @@ def _labels_beside(path: Path, weights: Weights, *, alone: bool = True) -> tuple
             return labels
     if weights.kind not in readers:
         return ()
+    if weights.labels is not None:
+        return weights.labels
     if weights.kind == "image_classification" and num_labels == _IMAGENET_1K and find(path.stem) is not None:
         return class_names(ImageNetInfo("imagenet-1k").label_names())
     return tuple(f"#{number}" for number in range(num_labels))

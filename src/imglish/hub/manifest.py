@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from imglish.hub.manifest_beit import BEIT_FILES, TIMM_FILES
 from imglish.hub.manifest_beit3 import BEIT3_FILES, TEXT_TOKENIZER
+from imglish.hub.manifest_vit_adapter import VIT_ADAPTER_FILES
 from imglish.hub.official_file import OfficialFile
 
-OFFICIAL_FILES: tuple[OfficialFile, ...] = (*BEIT3_FILES, *BEIT_FILES, *TIMM_FILES, TEXT_TOKENIZER)
+OFFICIAL_FILES: tuple[OfficialFile, ...] = (
+    *BEIT3_FILES,
+    *BEIT_FILES,
+    *TIMM_FILES,
+    *VIT_ADAPTER_FILES,
+    TEXT_TOKENIZER,
+)
 
 
 def find(name: str) -> OfficialFile | None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vqkd.config import VqkdConfig
 
-Config = Beit3Config | ViTConfig | VqkdConfig
+Config = Beit3Config | ViTConfig | VqkdConfig | ViTSegmenterConfig
 
 # What pixels become: ``imagenet`` takes ImageNet's mean and deviation, ``model`` maps to [-1, 1].
 PictureRange = Literal["model", "imagenet"]
@@ -25,6 +26,7 @@ Kind = Literal[
     "masked_image_modeling",
     "backbone",
     "visual_tokenizer",
+    "semantic_segmentation",
     "text_tokenizer",
 ]
 
@@ -56,7 +58,8 @@ class OfficialFile:
         layout: Whose names its tensors have.
         config: Sizes of its model; None for a text tokenizer.
         num_labels: Answers, classes or visual tokens that its head tells apart.
-        pictures: The range of the pictures that a BEiT was trained on; one cannot see it in the weights.
+        pictures: The range of the pictures that a BEiT or a segmenter was trained on; one cannot see it in
+            the weights.
         parameters: Published number of parameters in millions.
         trained_from: Name of the checkpoint that fine-tuning began with.
         scores: Published results.

@@ -11,9 +11,10 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from imglish.errors import CheckpointError
-from imglish.hub.official_file import PictureRange
+from imglish.hub.official_file import Config, PictureRange
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.embeddings import POSITION_OFFSET
+from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig
 from imglish.models.vit.config import PatchAggregationConfig, RelativePositions, ViTConfig
 from imglish.models.vit.model import Pooling
 from imglish.models.vqkd.config import VqkdConfig
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 State = Mapping[str, Tensor]
 
 # Widths of published models and their heads; every other released size has heads of 64 features, too.
-_PUBLISHED_HEADS = {768: 12, 1024: 16, 1408: 16}
+_PUBLISHED_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1408: 16}
 _HEAD_WIDTH = 64
 # Blocks after which BEiT v2 takes the patches of its second way, by the blocks there are (PRETRAINING.md).
 _PUBLISHED_EARLY_LAYERS = {12: 9, 24: 21}
@@ -41,7 +42,8 @@ class Hints(NamedTuple):
         pooling: How a BEiT reads its class.
         decoder_heads: Attention heads of a visual tokenizer's decoder.
         early_layers: Blocks after which BEiT v2's pretraining takes patches for the class token.
-        pictures: The range of the pictures that a BEiT was trained on.
+        pictures: The range of the pictures that a BEiT or a segmenter was trained on.
+        labels: Names of a segmenter's classes.
     """
 
     num_heads: int | None = None
@@ -50,13 +52,16 @@ class Hints(NamedTuple):
     decoder_heads: int | None = None
     early_layers: int | None = None
     pictures: PictureRange | None = None
+    labels: tuple[str, ...] | None = None
 
 
-def hints_of(config: Beit3Config | ViTConfig | VqkdConfig, pooling: Pooling | None = None) -> Hints:
+def hints_of(config: Config, pooling: Pooling | None = None) -> Hints:
     """What a reader of the weights cannot see in their shapes."""
     match config:
         case VqkdConfig(encoder=encoder, decoder_heads=decoder_heads):
             return Hints(encoder.num_heads, encoder.image_size, None, decoder_heads)
+        case ViTSegmenterConfig(vit=vit):
+            return Hints(vit.num_heads, vit.image_size)
         case _:
             return Hints(config.num_heads, config.image_size, pooling)
 
@@ -74,22 +79,24 @@ def beit3_config(state: State, hints: Hints, asked: tuple[int, int] | None, wher
         CheckpointError: A tensor that tells a size is missing, or a size stays open.
     """
     stem, patch_size = _stem(state, "vision_embedding.", where)
-    positions = _tensor(state, "vision_embedding.positions.weight", where, num_dims=2)
+    positions = tensor_of(state, "vision_embedding.positions.weight", where, num_dims=2)
     num_rows, width = positions.shape
     split = "blocks.0.attention.query.vision.weight" in state
     text = state.get("text_embedding.positions.weight")
     words = state.get("text_embedding.words.weight")
     defaults = Beit3Config()
     return Beit3Config(
-        image_size=_image_size(num_rows - _NUM_PREFIX_ROWS, patch_size, hints, asked, where),
+        image_size=image_size_of_patches(num_rows - _NUM_PREFIX_ROWS, patch_size, hints, asked, where),
         patch_size=patch_size,
         stem=stem,
         vocab_size=defaults.vocab_size if words is None else len(words),
         max_text_tokens=defaults.max_text_tokens if text is None else len(text) - POSITION_OFFSET,
         width=width,
-        depth=_depth(state, "blocks."),
-        num_heads=hints.num_heads or _num_heads(width, where),
-        feed_forward_width=len(_tensor(state, "blocks.0.feed_forward.vision.fc1.weight", where, num_dims=2)),
+        depth=count_blocks(state, "blocks."),
+        num_heads=hints.num_heads or published_heads(width, where),
+        feed_forward_width=len(
+            tensor_of(state, "blocks.0.feed_forward.vision.fc1.weight", where, num_dims=2)
+        ),
         split_attention=split,
         sub_norm=any(name.startswith("blocks.0.attention.inner_norm.") for name in state),
         num_fusion_layers=sum(name.endswith("feed_forward.fusion.fc1.weight") for name in state),
@@ -100,25 +107,25 @@ def beit3_config(state: State, hints: Hints, asked: tuple[int, int] | None, wher
 def vit_config(state: State, hints: Hints, asked: tuple[int, int] | None, where: str) -> ViTConfig:
     """Sizes of a `ViT`; arguments and errors as of `beit3_config`."""
     stem, patch_size = _stem(state, "", where)
-    width = _tensor(state, "class_token", where, num_dims=3).shape[-1]
+    width = tensor_of(state, "class_token", where, num_dims=3).shape[-1]
     table, relative = _relative_table(state)
     positions = state.get("positions")
-    num_heads = hints.num_heads or (_num_heads(width, where) if table is None else table.shape[1])
+    num_heads = hints.num_heads or (published_heads(width, where) if table is None else table.shape[1])
     if positions is not None:
-        image_size = _image_size(positions.shape[1] - 1, patch_size, hints, asked, where)
+        image_size = image_size_of_patches(positions.shape[1] - 1, patch_size, hints, asked, where)
     elif table is not None:
-        image_size = _image_size_of_offsets(len(table), patch_size, hints, asked, where)
+        image_size = image_size_of_offsets(len(table), patch_size, hints, asked, where)
     else:
         raise CheckpointError(f"{where}: no position table; expected positions or relative positions")
-    hidden = len(_tensor(state, "blocks.0.feed_forward.fc1.weight", where, num_dims=2))
+    hidden = len(tensor_of(state, "blocks.0.feed_forward.fc1.weight", where, num_dims=2))
     first = "patches.proj.weight" if stem == "linear" else "patches.proj.linear.weight"
     return ViTConfig(
         image_size=image_size,
         patch_size=patch_size,
-        in_channels=_tensor(state, first, where, num_dims=4).shape[1],
+        in_channels=tensor_of(state, first, where, num_dims=4).shape[1],
         stem=stem,
         width=width,
-        depth=_depth(state, "blocks."),
+        depth=count_blocks(state, "blocks."),
         num_heads=num_heads,
         mlp_ratio=hidden / width,
         absolute_positions=positions is not None,
@@ -139,7 +146,7 @@ def aggregation_config(state: State, depth: int, hints: Hints, where: str) -> Pa
     Raises:
         CheckpointError: The hints name a block that is not there.
     """
-    num_blocks = _depth(state, "class_blocks.")
+    num_blocks = count_blocks(state, "class_blocks.")
     own_head = any(name.startswith(("class_norm.", "class_token_head.")) for name in state)
     if not num_blocks and not own_head:
         return None
@@ -165,23 +172,23 @@ def aggregation_config(state: State, depth: int, hints: Hints, where: str) -> Pa
 def vqkd_config(state: State, hints: Hints, asked: tuple[int, int] | None, where: str) -> VqkdConfig:
     """Sizes of a `Vqkd`; arguments and errors as of `beit3_config`."""
     encoder = {name.removeprefix("encoder."): w for name, w in state.items() if name.startswith("encoder.")}
-    width = _tensor(state, "decoder.class_token", where, num_dims=3).shape[-1]
-    codebook = _tensor(state, "quantizer.codebook", where, num_dims=2)
-    hidden = len(_tensor(state, "decoder.blocks.0.feed_forward.fc1.weight", where, num_dims=2))
+    width = tensor_of(state, "decoder.class_token", where, num_dims=3).shape[-1]
+    codebook = tensor_of(state, "quantizer.codebook", where, num_dims=2)
+    hidden = len(tensor_of(state, "decoder.blocks.0.feed_forward.fc1.weight", where, num_dims=2))
     return VqkdConfig(
         encoder=vit_config(encoder, hints, asked, where),
         decoder_width=width,
-        decoder_depth=_depth(state, "decoder.blocks."),
-        decoder_heads=hints.decoder_heads or _num_heads(width, where),
+        decoder_depth=count_blocks(state, "decoder.blocks."),
+        decoder_heads=hints.decoder_heads or published_heads(width, where),
         decoder_mlp_ratio=hidden / width,
         codebook_size=codebook.shape[0],
         codebook_dim=codebook.shape[1],
-        teacher_dim=len(_tensor(state, "to_teacher.2.weight", where, num_dims=2)),
+        teacher_dim=len(tensor_of(state, "to_teacher.2.weight", where, num_dims=2)),
     )
 
 
-def _tensor(state: State, name: str, where: str, *, num_dims: int) -> Tensor:
-    """A tensor that tells sizes."""
+def tensor_of(state: State, name: str, where: str, *, num_dims: int) -> Tensor:
+    """A tensor that tells sizes; `CheckpointError` where it is missing or has other dimensions."""
     if name not in state:
         raise CheckpointError(
             f"{where}: {name} is missing, which tells a size of the model; get the file anew"
@@ -194,7 +201,8 @@ def _tensor(state: State, name: str, where: str, *, num_dims: int) -> Tensor:
     return state[name]
 
 
-def _depth(state: State, prefix: str) -> int:
+def count_blocks(state: State, prefix: str) -> int:
+    """One more than the largest number that follows a prefix with its dot; 0 where none does."""
     found = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in state)
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 
@@ -202,7 +210,7 @@ def _depth(state: State, prefix: str) -> int:
 def _stem(state: State, prefix: str, where: str) -> tuple[Literal["linear", "convolutional"], int]:
     """Kind of patch embedding, and side of a patch in pixels."""
     linear, beside = f"{prefix}patches.proj.weight", f"{prefix}patches.proj.linear.weight"
-    shape = _tensor(state, linear if beside not in state else beside, where, num_dims=4).shape
+    shape = tensor_of(state, linear if beside not in state else beside, where, num_dims=4).shape
     if shape[2] != shape[3]:
         raise CheckpointError(f"{where}: patches of shape {tuple(shape[2:])}; expected square ones")
     return "linear" if beside not in state else "convolutional", shape[3]
@@ -216,7 +224,12 @@ def _relative_table(state: State) -> tuple[Tensor | None, RelativePositions]:
     return None, "none"
 
 
-def _num_heads(width: int, where: str) -> int:
+def published_heads(width: int, where: str) -> int:
+    """Attention heads of the released models of a width; of others assumed, aloud, 64 features each.
+
+    Raises:
+        CheckpointError: The width is no multiple of that.
+    """
     if width in _PUBLISHED_HEADS:
         return _PUBLISHED_HEADS[width]
     if width % _HEAD_WIDTH:
@@ -233,10 +246,14 @@ def _num_heads(width: int, where: str) -> int:
     return width // _HEAD_WIDTH
 
 
-def _image_size(
+def image_size_of_patches(
     num_patches: int, patch_size: int, hints: Hints, asked: tuple[int, int] | None, where: str
 ) -> tuple[int, int]:
-    """The pictures' (height, width) that gives so many patches: as told, else square, else as asked."""
+    """The pictures' (height, width) that gives so many patches: as told, else square, else as asked.
+
+    Raises:
+        CheckpointError: None of them does.
+    """
     side = math.isqrt(max(num_patches, 0))
     square = (side * patch_size, side * patch_size)
     for size in _candidates(hints, square, asked):
@@ -245,10 +262,16 @@ def _image_size(
     raise _unclear(f"{num_patches} patches", where)
 
 
-def _image_size_of_offsets(
+def image_size_of_offsets(
     num_rows: int, patch_size: int, hints: Hints, asked: tuple[int, int] | None, where: str
 ) -> tuple[int, int]:
-    """The same from a table of relative positions, which has (2 rows - 1) x (2 columns - 1) offsets."""
+    """The same from a table of relative positions, which has (2 rows - 1) x (2 columns - 1) offsets.
+
+    The table has the three rows of the class token besides.
+
+    Raises:
+        CheckpointError: No size gives so many.
+    """
     offsets = num_rows - _NUM_CLASS_OFFSETS
     side = (math.isqrt(max(offsets, 0)) + 1) // 2 * patch_size
     for size in _candidates(hints, (side, side), asked):

@@ -8,11 +8,15 @@ import json
 import os
 import pickle
 import re
+import tempfile
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,6 +28,19 @@ from imglish.hub.sizes import Hints
 
 # Where the official training codes keep the weights among other things of a run.
 _WRAPPERS = ("model", "module", "state_dict")
+# Ends of the names of files that torch.save wrote, within a zip archive.
+_PICKLES = (".pth", ".pth.tar", ".pt")
+# What a pickle may hold besides tensors and plain Python: options of official training codes, and single
+# numbers of NumPy, as which mmcv notes its best score. Older files have the old path.
+_SCALAR = np.float64(0).__reduce__()[0]
+_SAFE: tuple[Any, ...] = (
+    argparse.Namespace,
+    np.dtype,
+    type(np.dtype(np.float64)),
+    type(np.dtype(np.float32)),
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+)
 _METADATA = "imglish"
 
 
@@ -38,8 +55,9 @@ class StateFile:
 def read_state(path: Path) -> StateFile:
     """Read a ``.safetensors`` file, or any file that ``torch.save`` wrote.
 
-    Tensors may lie under ``model``, ``module`` or ``state_dict``. A pickle can hold code: only tensors, plain
-    Python and ``argparse.Namespace`` (official checkpoints of one's own carry one) are let in.
+    Tensors may lie under ``model``, ``module`` or ``state_dict``; mmcv's files name a segmenter's classes
+    beside them. A zip archive may hold one such file. A pickle can hold code: only tensors, plain Python,
+    numbers of NumPy and ``argparse.Namespace`` (official checkpoints of one's own carry one) are let in.
 
     Args:
         path: The file, on this machine.
@@ -61,7 +79,52 @@ def read_state(path: Path) -> StateFile:
         raise CheckpointError(f"{path}: a pointer of git-lfs, not the weights; fetch them with git lfs pull")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    return StateFile(_apart(_tensors(_read_pickle(path), path)), Hints())
+    member = _zipped(path)
+    if member is None:
+        return _read_pickled(path, path)
+    # Beside the archive: the file may be too large for a folder of temporary files.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                unpacked = Path(archive.extract(member, folder))
+        except (zipfile.BadZipFile, OSError, RuntimeError, zlib.error) as error:
+            raise CheckpointError(f"{path}: {member} cannot be unpacked ({error}); get it anew") from error
+        return _read_pickled(unpacked, path)
+
+
+def _zipped(path: Path) -> str | None:
+    """Name of the one file of weights in a zip archive; None where the file is no archive but torch's own."""
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return None  # whose reader says what is wrong
+    if any(PurePosixPath(name).name in ("data.pkl", "constants.pkl") for name in names):
+        return None
+    found = [name for name in names if name.endswith(_PICKLES) and not name.startswith("__MACOSX")]
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{path}: a zip archive with {len(found)} files of weights; expected one "
+            f"({', '.join(_PICKLES)}); unpack it and give the file"
+        )
+    return found[0]
+
+
+def _read_pickled(path: Path, where: Path) -> StateFile:
+    """What `torch.save` wrote at ``path``; messages say ``where``."""
+    found = _read_pickle(path, where)
+    return StateFile(_apart(_tensors(found, where)), Hints(labels=_class_names(found)))
+
+
+def _class_names(found: object) -> tuple[str, ...] | None:
+    """The classes that mmcv notes beside a segmenter's weights."""
+    meta = found.get("meta") if isinstance(found, Mapping) else None
+    names = meta.get("CLASSES") if isinstance(meta, Mapping) else None
+    if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return None
 
 
 def _read_safetensors(path: Path) -> StateFile:
@@ -77,20 +140,20 @@ def _read_safetensors(path: Path) -> StateFile:
         ) from error
 
 
-def _read_pickle(path: Path) -> object:
+def _read_pickle(path: Path, where: Path) -> object:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(list(_SAFE)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found is None:
-            raise _damaged(path, error) from error
+            raise _damaged(where, error) from error
         raise CheckpointError(
-            f"{path}: holds {found[1]}, which is code and is not run; expected tensors only; "
+            f"{where}: holds {found[1]}, which is code and is not run; expected tensors only; "
             "save its state_dict() alone, or as safetensors"
         ) from error
     except Exception as error:  # whatever a damaged pickle or archive makes the reader stumble over
-        raise _damaged(path, error) from error
+        raise _damaged(where, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
@@ -143,6 +206,8 @@ def _hints(metadata: Mapping[str, str]) -> Hints:
     """What `write_state` noted; raises ValueError where it is not that."""
     noted: dict[str, Any] = json.loads(metadata.get(_METADATA, "{}"))
     unknown = noted.keys() - set(Hints._fields)
+    if noted.get("labels") is not None:
+        noted["labels"] = tuple(str(name) for name in noted["labels"])
     if unknown:
         raise ValueError(f"metadata with unknown {', '.join(sorted(unknown))}")
     if noted.get("image_size") is not None:

@@ -13,7 +13,7 @@ from imglish.models.vit.weights import INDEX, PRETRAINING_MAP, classification_ma
 from imglish.models.weight_map import WeightMap
 
 Layout = Literal["official", "imglish", "timm-vision"]
-Family = Literal["beit3", "vit", "vqkd"]
+Family = Literal["beit3", "vit", "vqkd", "segmenter"]
 
 # What BEiT's pretraining adds to the ViT besides its head over visual tokens, and a ViT alone has no use for.
 _BACKBONE_DROPPED = (INDEX, r"mask_token", r"cls_pt_\w+\..*")
@@ -62,6 +62,10 @@ def recognise(names: Collection[str], where: str) -> Recognised:
         return Recognised("vqkd", "official", "visual_tokenizer")
     if "quantizer.codebook" in has:
         return Recognised("vqkd", "imglish", "visual_tokenizer")
+    if {"backbone.level_embed", "backbone.fpn1.0.weight", "backbone.up1.0.weight"} & has:
+        return Recognised("segmenter", "official", "semantic_segmentation")
+    if "backbone.backbone.blocks.0.norm1.weight" in has:
+        return Recognised("segmenter", "imglish", "semantic_segmentation")
     if "beit3.vision_embed.cls_token" in has:
         heads = {name for name in has if not name.startswith("beit3.")}
         return Recognised("beit3", "official", _kind(heads, _OFFICIAL_HEADS, where))
@@ -85,7 +89,7 @@ def recognise(names: Collection[str], where: str) -> Recognised:
     some = ", ".join(sorted(has)[:3])
     raise CheckpointError(
         f"{where}: weights of no model known here (its {len(has)} names begin with {some}); expected BEiT-3, "
-        "BEiT, BEiT v2 or a VQ-KD tokenizer; give one of those, or a run folder"
+        "BEiT, BEiT v2, a VQ-KD tokenizer or a segmenter of ViT-Adapter; give one of those, or a run folder"
     )
 
 

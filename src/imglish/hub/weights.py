@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import assert_never
 
 import torch
@@ -22,6 +23,7 @@ from imglish.models.beit3.heads import (
     Beit3ForVqa,
 )
 from imglish.models.beit3.weights import resize_positions
+from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig, vit_segmenter
 from imglish.models.vit.config import PatchAggregationConfig, ViTConfig
 from imglish.models.vit.model import Pooling, ViT, ViTForClassification
 from imglish.models.vit.positions import (
@@ -37,6 +39,8 @@ from imglish.models.vqkd.model import Vqkd
 
 State = Mapping[str, Tensor]
 Size = tuple[int, int]
+
+_VIT = "backbone.backbone."  # prefix of the ViT in a segmenter
 
 _LABEL_TENSORS: dict[Kind, str] = {
     "masked_data_modeling": "image_head.bias",
@@ -58,7 +62,8 @@ class Weights:
         where: The file it came from, for messages.
         pooling: How a BEiT reads its class.
         aggregation: How the class token gathers the picture in BEiT v2's pretraining; None where it does not.
-        pictures: The range of the pictures that a BEiT was trained on; None where nobody says.
+        pictures: The range of the pictures that a BEiT or a segmenter was trained on; None where nobody says.
+        labels: Names of a segmenter's classes, where the file tells them.
         vision_only: True where the file holds a BEiT-3's vision side alone.
         dropped: Names of the file that were left out on purpose.
     """
@@ -70,6 +75,7 @@ class Weights:
     pooling: Pooling = "mean"
     aggregation: PatchAggregationConfig | None = None
     pictures: PictureRange | None = None
+    labels: tuple[str, ...] | None = None
     vision_only: bool = False
     dropped: tuple[str, ...] = ()
 
@@ -81,6 +87,8 @@ class Weights:
     @property
     def num_labels(self) -> int:
         """Answers, classes or visual tokens that the head tells apart; 0 where it has none."""
+        if isinstance(self.config, ViTSegmenterConfig):
+            return self.config.num_classes
         if self.label_tensor is None:
             return 2 if self.kind == "nlvr2" else 0
         return len(self.state[self.label_tensor])
@@ -89,7 +97,7 @@ class Weights:
         """What a later reader cannot see in the shapes."""
         hints = hints_of(self.config, self.pooling if isinstance(self.config, ViTConfig) else None)
         early_layers = None if self.aggregation is None else self.aggregation.early_layers
-        return hints._replace(early_layers=early_layers, pictures=self.pictures)
+        return hints._replace(early_layers=early_layers, pictures=self.pictures, labels=self.labels)
 
 
 def empty_model(weights: Weights) -> nn.Module:
@@ -102,6 +110,8 @@ def empty_model(weights: Weights) -> nn.Module:
                 model = _vit(weights, vit)
             case VqkdConfig() as tokenizer:
                 model = Vqkd(tokenizer)
+            case ViTSegmenterConfig() as segmenter:
+                model = vit_segmenter(segmenter)
             case _:
                 assert_never(weights.config)
     if weights.vision_only:
@@ -167,10 +177,14 @@ def fill(weights: Weights, device: torch.device | str = "cpu") -> nn.Module:
     model = empty_model(weights)
     numbers = {name: w.float() if w.is_floating_point() else w for name, w in weights.state.items()}
     model.load_state_dict(numbers, assign=True)
+    indices: dict[tuple[Size, bool], Tensor] = {}  # blocks share them: 80 MB of a picture of 896 pixels
     for module in model.modules():
         if isinstance(module, RelativePositionBias):
             # It follows from the grid and is no weight.
-            module.index = relative_position_index(module.grid_size, class_token=module.class_token)
+            form = (module.grid_size, module.class_token)
+            if form not in indices:
+                indices[form] = relative_position_index(form[0], class_token=form[1])
+            module.index = indices[form]
     return model.to(device).eval()
 
 
@@ -178,17 +192,16 @@ def backbone_of(weights: Weights) -> Weights:
     """The encoder of a model without its head: of a BEiT-3, or of a BEiT its ViT.
 
     Args:
-        weights: Of any kind but a visual tokenizer; a backbone is returned as it is.
+        weights: Of any kind but a visual tokenizer or a segmenter; a backbone is returned as it is.
 
     Raises:
-        CheckpointError: They are of a visual tokenizer.
+        CheckpointError: They are of a visual tokenizer or a segmenter.
     """
     if weights.kind == "backbone":
         return weights
-    if isinstance(weights.config, VqkdConfig):
-        raise CheckpointError(
-            f"{weights.where}: a visual tokenizer, which is no backbone; give a BEiT or BEiT-3"
-        )
+    if isinstance(weights.config, VqkdConfig | ViTSegmenterConfig):
+        what = "visual tokenizer" if isinstance(weights.config, VqkdConfig) else "segmenter"
+        raise CheckpointError(f"{weights.where}: a {what}, which is no backbone; give a BEiT or BEiT-3")
     prefix = "encoder." if isinstance(weights.config, Beit3Config) else "vit."
     state = {name.removeprefix(prefix): w for name, w in weights.state.items() if name.startswith(prefix)}
     return replace(weights, kind="backbone", state=state, aggregation=None)
@@ -227,6 +240,10 @@ def resize(weights: Weights, image_size: Size) -> Weights:
                     ("decoder.", config.decoder.grid_size, bigger.decoder.grid_size),
                 ):
                     _resize_vit(state, prefix, old, new, resample_positions)
+            case ViTSegmenterConfig(vit=vit):
+                bigger = replace(config, vit=replace(vit, image_size=image_size))
+                fit = partial(resize_vit_positions, num_prefix=int(vit.class_position))
+                _resize_vit(state, _VIT, vit.grid_size, bigger.vit.grid_size, fit)
             case _:
                 assert_never(config)
     except ValueError as error:  # of the config
