@@ -40,6 +40,7 @@ def test_json_is_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
         ("vqav2_base", 1, "a run of vqa has no plan; imglish plan knows masked_data_modeling"),
         ("world_masked_data_modeling", 1, "task.visual_tokenizer is 'runs/world/visual_tokenizer', whose"),
         ("beit3_demo_pretraining --gpus 3", 1, "a batch of 32 does not divide by 3 ranks"),
+        ("beit3_demo_pretraining --gpus 0", 2, "gpus must be at least 1; got 0"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -50,13 +50,16 @@ def run(arguments: Sequence[str]) -> None:
     if name not in RECIPES:
         raise UsageError(f"there is no recipe {name!r}{did_you_mean(name, RECIPES)}; see imglish plan --help")
     config = choose(RECIPES[name](), rest)
-    command = tyro.cli(
-        PlanCommand,
-        args=rest,
-        prog=f"imglish plan {name}",
-        default=PlanCommand(settings=config),
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    try:
+        command = tyro.cli(
+            PlanCommand,
+            args=rest,
+            prog=f"imglish plan {name}",
+            default=PlanCommand(settings=config),
+            config=(tyro.conf.AvoidSubcommands,),
+        )
+    except ValueError as error:  # of the options, which have no name of their own that the parser could tell
+        raise UsageError(str(error)) from error
     train = command.settings.train
     train = replace(
         train,
