@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from tables import spread
 
 from imglish.data.world.files import read_world
 from imglish.data.world.scene import WorldConfig
@@ -130,12 +131,6 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
         cells = [spread([100 * scores[key] for scores in runs]) for _, key, _ in SCORES]
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation of a few values."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from tables import spread
 
 from imglish.data.world.scene import WorldConfig
 from imglish.data.world.writer import write_world
@@ -97,12 +98,6 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
         seconds = statistics.mean(scores["seconds"] for scores in runs)
         lines.append(f"| {row} | {' | '.join(cells)} | {size:.2f}M | {seconds:.0f} |")
     return "\n".join(lines)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation of a few values."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
 
 
 if __name__ == "__main__":

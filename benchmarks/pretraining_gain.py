@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
+
+from tables import spread
 
 from imglish.data.world.files import read_world
 from imglish.data.world.scene import WorldConfig
@@ -112,12 +114,6 @@ def table(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
             f"| {score.title} | {spread(ours)} | {spread(scratch)} | {gain:+.1f} | {score.chance or '-'} |"
         )
     return "\n".join(lines)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation of a few values."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from imglish.errors import ConfigError
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.encoder import Beit3Encoder, Block
 from imglish.models.beit3.heads import Beit3ForVqa
+from imglish.models.vit.config import PatchAggregationConfig, ViTConfig
+from imglish.models.vit.pretraining import ViTForMaskedImageModeling
 from imglish.models.vqkd.model import Vqkd
 from imglish.nn.patch_embedding import PatchEmbedding
 from imglish.train.distributed import Ranks
@@ -72,6 +74,11 @@ def test_blocks_are_found_wherever_they_lie() -> None:
     assert blocks_of(model) == list(model.encoder.blocks)
     tokenizer = Vqkd(TOKENIZER)
     assert len(blocks_of(tokenizer)) == len(tokenizer.encoder.blocks) + len(tokenizer.decoder.blocks) == 2
+    second_way = PatchAggregationConfig(early_layers=1, num_blocks=2)
+    beit = ViTForMaskedImageModeling(
+        ViTConfig(width=8, depth=2, num_heads=2), codebook_size=5, aggregation=second_way
+    )
+    assert blocks_of(beit) == [*beit.vit.blocks, *beit.class_blocks] and len(beit.class_blocks) == 2
     assert blocks_of(torch.nn.Linear(1, 1)) == []
 
 

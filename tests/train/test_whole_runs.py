@@ -98,6 +98,6 @@ def test_two_ranks_go_on_with_the_same_data_and_losses(root: Path, tmp_path: Pat
 
 
 def test_quotas_that_do_not_divide_are_refused_by_their_size(root: Path, tmp_path: Path) -> None:
-    line = "a batch of 4 does not divide by 3 ranks x 2 micro steps; choose a multiple of 6"
+    line = "num_images of 4 does not divide by 3 ranks x 2 micro steps; choose a multiple of 6"
     with pytest.raises(ConfigError, match=re.escape(line)):
         assemble(config_of(root), RunFolder(tmp_path), Shares(rank=0, world_size=3, grad_accumulation=2))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from imglish.ops.precision import at_least_fp32
 
 
 def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
@@ -17,7 +18,7 @@ def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
         logits: (B, num_answers).
         answers: Soft scores in [0, 1], (B, num_answers).
     """
-    exact = _exact(logits)
+    exact = at_least_fp32(logits)
     return F.binary_cross_entropy_with_logits(exact, answers.to(exact.dtype)) * logits.shape[1]
 
 
@@ -52,7 +53,7 @@ def smoothed_word_loss(
         return logits.sum() * 0.0
     num_words = logits.shape[1]
     off = smoothing / (num_words - 1)
-    log_p = F.log_softmax(_exact(logits), dim=-1)
+    log_p = F.log_softmax(at_least_fp32(logits), dim=-1)
     at_target = log_p.gather(1, targets[:, None]).squeeze(1)
     cross_entropy = -((1 - smoothing - off) * at_target + off * log_p.sum(dim=-1))
     entropy = 0.0
@@ -62,8 +63,3 @@ def smoothed_word_loss(
     if keep_share < 1.0:
         losses = losses.topk(num_kept_words(len(losses), keep_share), largest=False).values
     return losses.mean() if reduction == "mean" else losses.sum()
-
-
-def _exact(logits: Tensor) -> Tensor:
-    """Half precision is too coarse for a loss; float64 stays as it is."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from imglish.ops.precision import at_least_fp32
 
 
 def class_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -15,7 +16,7 @@ def class_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Ten
         labels: int64 (B,), the right classes.
         smoothing: Mass in [0, 1] that is spread evenly over all classes, the right one included.
     """
-    return F.cross_entropy(_exact(logits), labels, label_smoothing=smoothing)
+    return F.cross_entropy(at_least_fp32(logits), labels, label_smoothing=smoothing)
 
 
 def soft_class_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -25,10 +26,5 @@ def soft_class_loss(logits: Tensor, targets: Tensor) -> Tensor:
         logits: (B, num_classes).
         targets: Shares float (B, num_classes), rows summing to 1; smoothed already where that is wanted.
     """
-    exact = _exact(logits)
+    exact = at_least_fp32(logits)
     return F.cross_entropy(exact, targets.to(exact.dtype))
-
-
-def _exact(logits: Tensor) -> Tensor:
-    """Half precision is too coarse for a loss; float64 stays as it is."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

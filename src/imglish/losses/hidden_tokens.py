@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from imglish.ops.precision import at_least_fp32
 
 
 def summed_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -14,6 +15,4 @@ def summed_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """
     if len(target) == 0:
         return logits.sum() * 0.0
-    # Float64 stays as it is; bf16 is too coarse for a sum.
-    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(exact, target, reduction="sum")
+    return F.cross_entropy(at_least_fp32(logits), target, reduction="sum")

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from imglish.losses.segmentation import IGNORED_CLASS
 from imglish.ops.matching import assign
 from imglish.ops.points import DrawPoints, sample_points, uncertain_points
+from imglish.ops.precision import at_least_fp32
 from imglish.structures.mask_predictions import MaskPredictions, MaskTargets
 
 
@@ -114,8 +115,7 @@ def mask_set_terms(
         loss: Weights and numbers.
         draw: Uniform points, drawn once for each picture, then for the candidates, then for the rest.
     """
-    # Half precision is too coarse for a loss; float64 stays as it is.
-    exact = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in predictions]
+    exact = [at_least_fp32(x) for x in predictions]
     with torch.autocast(exact[0].device.type, enabled=False):
         return _terms(MaskPredictions(*exact), targets, loss, draw)
 

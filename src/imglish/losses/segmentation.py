@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from imglish.ops.precision import at_least_fp32
 
 IGNORED_CLASS = 255
 
@@ -19,7 +20,6 @@ def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
         logits: (B, num_classes, h, w), upsampled bilinearly to the masks' size.
         masks: int64 (B, H, W), 255 where nothing is labelled.
     """
-    # Half precision is too coarse for a loss; float64 stays as it is.
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    logits = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
+    exact = at_least_fp32(logits)
+    logits = F.interpolate(exact, size=masks.shape[-2:], mode="bilinear", align_corners=False)
     return F.cross_entropy(logits, masks, ignore_index=IGNORED_CLASS, reduction="sum") / masks.numel()

@@ -8,7 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from imglish.models.segmenters.config import Mask2FormerConfig, SemanticFpnConfig, UPerNetConfig
+from imglish.models.segmenters.config import (
+    Mask2FormerConfig,
+    SegmenterConfig,
+    SemanticFpnConfig,
+    UPerNetConfig,
+)
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.recipes.config import (
     CaptioningTask,
@@ -139,20 +144,8 @@ def semantic_segmentation_demo(*, world: Path = Path("world"), num_steps: int = 
     Run:      imglish train semantic_segmentation_demo --data.root world
     Needs:    2 CPU cores, a minute. Scores: docs/demo.md.
     """
-    return RunConfig(
-        name="semantic_segmentation_demo",
-        task=SegmentationTask(
-            model=WORLD_MODEL,
-            adapter=WORLD_ADAPTER,
-            segmenter=SemanticFpnConfig(neck_width=64, head_width=64),
-            batch_size=32,
-        ),
-        data=FolderData(root=world, num_validation=200),
-        init="world",
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05),
-        schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
-        train=_train(num_steps),
-    )
+    segmenter = SemanticFpnConfig(neck_width=64, head_width=64)
+    return _segmentation("semantic_segmentation_demo", segmenter, num_steps, world=world)
 
 
 def upernet_demo(*, world: Path = Path("world"), num_steps: int = 600) -> RunConfig:
@@ -162,20 +155,8 @@ def upernet_demo(*, world: Path = Path("world"), num_steps: int = 600) -> RunCon
     Needs:    2 CPU cores, three minutes (0.45 s of a core a step).
     Expect:   mean IoU 0.89, of things 0.86 (one run, 2026-11-21; 0.62 and 0.49 after 250 steps).
     """
-    return RunConfig(
-        name="upernet_demo",
-        task=SegmentationTask(
-            model=WORLD_MODEL,
-            adapter=WORLD_ADAPTER,
-            segmenter=UPerNetConfig(head_width=64, auxiliary_width=64),
-            batch_size=32,
-        ),
-        data=FolderData(root=world, num_validation=200),
-        init="world",
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05, head_lr_scale=3),
-        schedule=ScheduleConfig(warmup_steps=min(20, num_steps // 5)),
-        train=_train(num_steps),
-    )
+    segmenter = UPerNetConfig(head_width=64, auxiliary_width=64)
+    return _segmentation("upernet_demo", segmenter, num_steps, world=world, head_lr_scale=3.0)
 
 
 def mask2former_demo(*, world: Path = Path("world"), num_steps: int = 1500) -> RunConfig:
@@ -185,30 +166,17 @@ def mask2former_demo(*, world: Path = Path("world"), num_steps: int = 1500) -> R
     Needs:    2 CPU cores, eight minutes (0.52 s of a core a step).
     Expect:   mean IoU 0.86, of things 0.82 (one run, 2026-11-21; 0.70 and 0.59 after 250 steps).
     """
-    return RunConfig(
-        name="mask2former_demo",
-        task=SegmentationTask(
-            model=WORLD_MODEL,
-            adapter=WORLD_ADAPTER,
-            segmenter=Mask2FormerConfig(
-                width=64,
-                num_queries=12,
-                num_pixel_layers=2,
-                num_layers=3,
-                num_heads=4,
-                pixel_feed_forward_width=128,
-                feed_forward_width=128,
-                num_groups=8,
-            ),
-            num_points=512,
-            batch_size=32,
-        ),
-        data=FolderData(root=world, num_validation=200),
-        init="world",
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05, head_lr_scale=3),
-        schedule=ScheduleConfig(warmup_steps=min(50, num_steps // 5)),
-        train=_train(num_steps),
+    segmenter = Mask2FormerConfig(
+        width=64,
+        num_queries=12,
+        num_pixel_layers=2,
+        num_layers=3,
+        num_heads=4,
+        pixel_feed_forward_width=128,
+        feed_forward_width=128,
+        num_groups=8,
     )
+    return _segmentation("mask2former_demo", segmenter, num_steps, world=world, head_lr_scale=3.0, warmup=50)
 
 
 def from_scratch(config: RunConfig, text_tokenizer: Path) -> RunConfig:
@@ -219,6 +187,33 @@ def from_scratch(config: RunConfig, text_tokenizer: Path) -> RunConfig:
     rates = config.optimizer
     optimizer = replace(rates, lr=rates.lr * rates.head_lr_scale, head_lr_scale=1.0)
     return replace(config, init="", text_tokenizer=str(text_tokenizer), optimizer=optimizer)
+
+
+def _segmentation(
+    name: str,
+    segmenter: SegmenterConfig,
+    num_steps: int,
+    *,
+    world: Path,
+    head_lr_scale: float = 1.0,
+    warmup: int = 20,
+) -> RunConfig:
+    """A segmenter over the World model with ViT-Adapter; Mask2Former compares masks at 512 points."""
+    return RunConfig(
+        name=name,
+        task=SegmentationTask(
+            model=WORLD_MODEL,
+            adapter=WORLD_ADAPTER,
+            segmenter=segmenter,
+            num_points=512,
+            batch_size=32,
+        ),
+        data=FolderData(root=world, num_validation=200),
+        init="world",
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05, head_lr_scale=head_lr_scale),
+        schedule=ScheduleConfig(warmup_steps=min(warmup, num_steps // 5)),
+        train=_train(num_steps),
+    )
 
 
 def _train(num_steps: int) -> TrainConfig:

@@ -182,8 +182,12 @@ def parallelize(
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """The Transformer blocks of a model, wherever they lie in it: every encoder lists them as ``blocks``."""
-    lists = [part for name, part in model.named_modules() if name.rpartition(".")[2] == "blocks"]
+    """The Transformer blocks of a model, wherever they lie in it.
+
+    Every encoder lists them as ``blocks``; those of BEiT v2's second way are ``class_blocks``.
+    """
+    names = ("blocks", "class_blocks")
+    lists = [part for name, part in model.named_modules() if name.rpartition(".")[2] in names]
     return [block for part in lists if isinstance(part, nn.ModuleList) for block in part]
 
 

@@ -84,6 +84,4 @@ def masked_image_cost(
     if aggregation is None:
         return cost
     tokens = 1 + config.grid_size[0] * config.grid_size[1]
-    second = blocks_cost(config, aggregation.num_blocks, pictures, tokens, precision=precision)
-    # Activation checkpointing leaves the blocks of the second way alone; see `train.parallelize.blocks_of`.
-    return cost + Cost(forward=second.forward, backward=second.backward, kept=second.kept)
+    return cost + blocks_cost(config, aggregation.num_blocks, pictures, tokens, precision=precision)

@@ -58,7 +58,7 @@ def _forward(values: Tensor, locations: Tensor, weights: Tensor, level_sizes: Se
     return output
 
 
-@_forward.register_fake  # type: ignore[untyped-decorator]
+@_forward.register_fake  # type: ignore[untyped-decorator]  # torch does not export the operator's type
 def _(values: Tensor, locations: Tensor, weights: Tensor, level_sizes: Sequence[int]) -> Tensor:
     batch, queries, heads = locations.shape[:3]
     return values.new_empty(batch, queries, heads * values.shape[-1])

@@ -14,8 +14,16 @@ import triton
 import triton.language as tl
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _corner(  # type: ignore[no-untyped-def]
+@triton.jit
+def _place(address, length, live, ACCUMULATE: tl.constexpr):
+    """The pixel before a location along one side, and how far past its centre that lies, in [0, 1)."""
+    place = tl.load(address, mask=live, other=0.0).to(ACCUMULATE) * length - 0.5
+    before = tl.floor(place)
+    return before, place - before
+
+
+@triton.jit
+def _corner(
     values,
     row,
     column,
@@ -25,8 +33,8 @@ def _corner(  # type: ignore[no-untyped-def]
     stride,
     channels,
     live,
-    NUM_CHANNELS: tl.constexpr,  # noqa: N803
-    ACCUMULATE: tl.constexpr,  # noqa: N803
+    NUM_CHANNELS: tl.constexpr,
+    ACCUMULATE: tl.constexpr,
 ):
     """Address, mask and numbers of one pixel for each bag; zeros outside the level."""
     # Compared as floats: a huge coordinate or NaN must not become a valid index.
@@ -37,8 +45,8 @@ def _corner(  # type: ignore[no-untyped-def]
     return address, mask, tl.load(values + address, mask=mask, other=0.0).to(ACCUMULATE)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def forward_kernel(  # type: ignore[no-untyped-def]
+@triton.jit
+def forward_kernel(
     values,  # (B, N, M, C)
     locations,  # (B, Q, M, L, P, 2)
     weights,  # (B, Q, M, L, P)
@@ -47,13 +55,13 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     num_bags,  # B x Q x M
     num_queries,
     num_pixels,
-    NUM_HEADS: tl.constexpr,  # noqa: N803
-    NUM_LEVELS: tl.constexpr,  # noqa: N803
-    NUM_POINTS: tl.constexpr,  # noqa: N803
-    NUM_CHANNELS: tl.constexpr,  # noqa: N803
-    BLOCK_BAGS: tl.constexpr,  # noqa: N803
-    BLOCK_CHANNELS: tl.constexpr,  # noqa: N803
-    ACCUMULATE: tl.constexpr,  # noqa: N803
+    NUM_HEADS: tl.constexpr,
+    NUM_LEVELS: tl.constexpr,
+    NUM_POINTS: tl.constexpr,
+    NUM_CHANNELS: tl.constexpr,
+    BLOCK_BAGS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
+    ACCUMULATE: tl.constexpr,
 ):
     """Weighted sums of samples."""
     bags = tl.program_id(0).to(tl.int64) * BLOCK_BAGS + tl.arange(0, BLOCK_BAGS)
@@ -69,11 +77,9 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         start = first + levels[3 * level + 2] * stride
         for point in range(NUM_POINTS):
             sample = (bags * NUM_LEVELS + level) * NUM_POINTS + point
-            x = tl.load(locations + 2 * sample, mask=live, other=0.0).to(ACCUMULATE) * width - 0.5
-            y = tl.load(locations + 2 * sample + 1, mask=live, other=0.0).to(ACCUMULATE) * height - 0.5
+            left, right_share = _place(locations + 2 * sample, width, live, ACCUMULATE)
+            top, bottom_share = _place(locations + 2 * sample + 1, height, live, ACCUMULATE)
             weight = tl.load(weights + sample, mask=live, other=0.0).to(ACCUMULATE)
-            left, top = tl.floor(x), tl.floor(y)
-            right_share, bottom_share = x - left, y - top
             for corner in tl.static_range(4):
                 _, _, pixel = _corner(
                     values, top + corner // 2, left + corner % 2, height, width, start, stride, channels,
@@ -87,8 +93,8 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     tl.store(output + address, total.to(output.dtype.element_ty), mask=mask)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def backward_kernel(  # type: ignore[no-untyped-def]
+@triton.jit
+def backward_kernel(
     grad_output,  # (B, Q, M, C)
     values,  # (B, N, M, C)
     locations,  # (B, Q, M, L, P, 2)
@@ -100,13 +106,13 @@ def backward_kernel(  # type: ignore[no-untyped-def]
     num_bags,  # B x Q x M
     num_queries,
     num_pixels,
-    NUM_HEADS: tl.constexpr,  # noqa: N803
-    NUM_LEVELS: tl.constexpr,  # noqa: N803
-    NUM_POINTS: tl.constexpr,  # noqa: N803
-    NUM_CHANNELS: tl.constexpr,  # noqa: N803
-    BLOCK_BAGS: tl.constexpr,  # noqa: N803
-    BLOCK_CHANNELS: tl.constexpr,  # noqa: N803
-    ACCUMULATE: tl.constexpr,  # noqa: N803
+    NUM_HEADS: tl.constexpr,
+    NUM_LEVELS: tl.constexpr,
+    NUM_POINTS: tl.constexpr,
+    NUM_CHANNELS: tl.constexpr,
+    BLOCK_BAGS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
+    ACCUMULATE: tl.constexpr,
 ):
     """Gradients of all three inputs in one pass over the samples; values are summed atomically."""
     bags = tl.program_id(0).to(tl.int64) * BLOCK_BAGS + tl.arange(0, BLOCK_BAGS)
@@ -124,11 +130,9 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         start = first + levels[3 * level + 2] * stride
         for point in range(NUM_POINTS):
             sample = (bags * NUM_LEVELS + level) * NUM_POINTS + point
-            x = tl.load(locations + 2 * sample, mask=live, other=0.0).to(ACCUMULATE) * width - 0.5
-            y = tl.load(locations + 2 * sample + 1, mask=live, other=0.0).to(ACCUMULATE) * height - 0.5
+            left, right_share = _place(locations + 2 * sample, width, live, ACCUMULATE)
+            top, bottom_share = _place(locations + 2 * sample + 1, height, live, ACCUMULATE)
             weight = tl.load(weights + sample, mask=live, other=0.0).to(ACCUMULATE)
-            left, top = tl.floor(x), tl.floor(y)
-            right_share, bottom_share = x - left, y - top
             pull_weight = tl.zeros((BLOCK_BAGS,), dtype=ACCUMULATE)
             pull_x = tl.zeros((BLOCK_BAGS,), dtype=ACCUMULATE)
             pull_y = tl.zeros((BLOCK_BAGS,), dtype=ACCUMULATE)

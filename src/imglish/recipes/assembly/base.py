@@ -44,16 +44,20 @@ class Shares:
     world_size: int = 1
     grad_accumulation: int = 1
 
-    def per_rank(self, global_size: int) -> int:
+    def per_rank(self, global_size: int, what: str = "a batch") -> int:
         """Samples of one micro step on this rank.
 
+        Args:
+            global_size: Samples of all ranks and micro steps.
+            what: What they are, as an error tells it.
+
         Raises:
-            ConfigError: The batch does not divide by ranks and micro steps.
+            ConfigError: They do not divide by ranks and micro steps.
         """
         parts = self.world_size * self.grad_accumulation
         if global_size % parts:
             raise ConfigError(
-                f"a batch of {global_size} does not divide by {self.world_size} ranks x "
+                f"{what} of {global_size} does not divide by {self.world_size} ranks x "
                 f"{self.grad_accumulation} micro steps; choose a multiple of {parts}"
             )
         return global_size // parts

@@ -147,7 +147,7 @@ def assemble_masked_data_modeling(
     train = {
         name: Source(
             dataset=streams.dataset(name, "train"),
-            per_rank=shares.per_rank(quota),
+            per_rank=shares.per_rank(quota, f"num_{name}"),
             seed=config.train.seed,
             stream=numbers[name],
         )
