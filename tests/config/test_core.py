@@ -103,6 +103,29 @@ def test_a_base_fills_what_the_text_leaves_out() -> None:
     assert run == Run(name="a", train=Train(num_steps=7, optimizer=Momentum(rate=0.5, nesterov=True)))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plain:
+    """A member of a union that has no kind."""
+
+    rate: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WithPlain:
+    optimizer: Plain | Adam | Momentum = Adam()
+
+
+def test_the_member_of_a_union_without_a_kind_is_meant_where_no_kind_is_told() -> None:
+    for optimizer in (Plain(rate=0.1), Adam(rate=0.1), Momentum()):
+        config = WithPlain(optimizer=optimizer)
+        assert from_yaml(WithPlain, to_yaml(config), "run.yaml") == config
+    assert override(WithPlain(optimizer=Plain()), {"optimizer.kind": "momentum"}).optimizer == Momentum()
+    # What is there already is changed, not replaced.
+    assert override(WithPlain(optimizer=Momentum()), {"optimizer.rate": "3"}).optimizer == Momentum(rate=3)
+    with pytest.raises(ConfigError, match=r"optimizer.kind is 'adan'; expected one of adam, momentum"):
+        override(WithPlain(), {"optimizer.kind": "adan"})
+
+
 def test_another_kind_takes_nothing_from_the_base() -> None:
     base = Run(name="a", train=Train(optimizer=Momentum(rate=0.5)))
     assert from_yaml(Run, "train: {optimizer: {kind: adam}}", "run.yaml", base).train.optimizer == Adam()

@@ -10,7 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imglish.decoding import sliding
-from imglish.decoding.sliding import View, Windows, class_map, class_strips, mean_probabilities, score_strips
+from imglish.decoding.sliding import (
+    View,
+    Windows,
+    class_map,
+    class_strips,
+    mean_probabilities,
+    most_probable_classes,
+    score_strips,
+)
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-5}  # rows and columns are blended one after the other, not together
 
@@ -147,3 +155,42 @@ def test_windows_that_make_no_sense_are_refused(
 def test_no_view_is_refused() -> None:
     with pytest.raises(ValueError, match="no view"):
         mean_probabilities(network(), [], size=(4, 4))
+
+
+@pytest.mark.parametrize("windows", [None, Windows((32, 48), (20, 32))])
+@pytest.mark.parametrize("most", [1, 5_000, 2**24])
+@pytest.mark.parametrize("size", [(200, 310), (45, 70)])
+def test_the_most_probable_classes_are_the_same_however_they_are_held(
+    windows: Windows | None, most: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sliding, "_MOST_NUMBERS", most)
+    views = [
+        View(pictures(64, 96), inside=(60, 90)),
+        View(pictures(64, 96).flip(3), flipped=True),
+        View(pictures(48, 72)),
+    ]
+    expected = mean_probabilities(network(), views, size=size, windows=windows).argmax(dim=1)
+    if size == (200, 310):  # larger than all views together
+
+        def refuse(*_: object, **__: object) -> Tensor:
+            raise AssertionError("a map of all classes was made")
+
+        monkeypatch.setattr(sliding, "mean_probabilities", refuse)
+    found = most_probable_classes(network(), views, size=size, windows=windows)
+    assert torch.equal(found, expected) and found.unique().numel() > 1
+
+
+def test_no_view_has_no_classes() -> None:
+    with pytest.raises(ValueError, match="no view"):
+        most_probable_classes(network(), [], size=(4, 4))
+
+
+def test_rows_of_many_numbers_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of windows, too: 512 rows of a wide picture and 150 classes would fill a gigabyte."""
+    windows = Windows((16, 48), (12, 48))
+    view = View(pictures(64, 96))
+    expected = joined(score_strips(network(), view, size=(64, 96), windows=windows))
+    monkeypatch.setattr(sliding, "_MOST_NUMBERS", 2 * 4 * 96 * 5)  # five rows
+    strips = list(score_strips(network(), view, size=(64, 96), windows=windows))
+    assert max(strip.values.shape[2] for strip in strips) == 5
+    assert torch.equal(joined(iter(strips)), expected)

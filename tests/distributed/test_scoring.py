@@ -19,13 +19,16 @@ from imglish.metrics.accuracy import ClassAccuracy, Nlvr2Accuracy
 from imglish.metrics.base import Metric
 from imglish.metrics.caption_facts import CaptionFacts
 from imglish.metrics.captioning.caption_metrics import CaptionMetrics
+from imglish.metrics.coco_ap import CocoAp
 from imglish.metrics.codebook import CodebookUsage
+from imglish.metrics.panoptic_quality import PanopticQuality
 from imglish.metrics.retrieval import RetrievalRecall
 from imglish.metrics.segmentation_iou import SegmentationIou
 from imglish.metrics.token_accuracy import TokenAccuracy
 from imglish.metrics.vqa_accuracy import VqaAccuracy
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification
 from imglish.structures.batches import ClassificationBatch
+from imglish.structures.instances import Detections, PanopticMap, ScoredTruth
 from imglish.tasks.image_classification import ImageClassificationTask
 from imglish.train.distributed import Ranks, copy_buffers_of_main
 from tests.distributed.ranks import NUM_RANKS, on_two_ranks
@@ -130,9 +133,50 @@ def facts(batches: Sequence[Tensor]) -> Metric:
     return metric
 
 
+def objects(batches: Sequence[Tensor]) -> Metric:
+    """Three objects of two classes on each picture, found a little aside and with equal scores."""
+    metric = CocoAp(("star", "fish"))
+    corners, labels = 30 * floats(3, 2), drawn(2, 3)
+    boxes = torch.cat([corners, corners + 20], dim=2)
+    scores = drawn(3, 3, seed=2) / 4
+    for number in (int(i) for ids in batches for i in ids):
+        truth = ScoredTruth(
+            boxes=boxes[number].double().numpy(),
+            labels=labels[number].numpy(),
+            crowd=np.array([False, False, number % 4 == 0]),
+            areas=np.full(3, 400.0),
+        )
+        found = Detections(
+            boxes=boxes[number] + 6 * floats(3, 1, seed=1)[number],
+            scores=scores[number],
+            labels=labels[number],
+        )
+        metric.update(100 + number, found, truth)
+    return metric
+
+
+def segments(batches: Sequence[Tensor]) -> Metric:
+    """Four segments on each picture, some of their pixels found elsewhere."""
+    metric = PanopticQuality(("star", "sea"), (True, False))
+    ids, wrong = drawn(4, 6, 6), floats(6, 6) < 0.2
+    for number in (int(i) for one in batches for i in one):
+        found = torch.where(wrong[number], drawn(4, 6, 6, seed=1)[number], ids[number])
+        metric.update(*(_segmented(one) for one in (found, ids[number])))
+    return metric
+
+
+def _segmented(ids: Tensor) -> PanopticMap:
+    return PanopticMap(
+        ids=ids.to(torch.int32).numpy(),
+        segment_ids=np.arange(1, 4),
+        labels=np.array([0, 0, 1]),
+        crowd=np.zeros(3, np.bool_),
+    )
+
+
 # Those that know a sample by its id, and those that count whatever they are given.
-BY_ID: list[Callable[[Sequence[Tensor]], Metric]] = [classes, statements, answers, captions]
-COUNTING: list[Callable[[Sequence[Tensor]], Metric]] = [texts, pixels, words, codes, facts]
+BY_ID: list[Callable[[Sequence[Tensor]], Metric]] = [classes, statements, answers, captions, objects]
+COUNTING: list[Callable[[Sequence[Tensor]], Metric]] = [texts, pixels, words, codes, facts, segments]
 
 
 def in_batches(ids: Sequence[int]) -> Sequence[Tensor]:

@@ -16,9 +16,14 @@ from torch import Tensor, nn
 
 from imglish.data.loader import Loaded
 from imglish.metrics.segmentation_iou import SegmentationIou
-from imglish.structures.batches import IGNORE, Batch, CaptionBatch, SegmentationBatch
+from imglish.models.segmenters.build import beit3_segmenter
+from imglish.models.segmenters.mask2former import Mask2Former
+from imglish.ops.points import DrawPoints
+from imglish.structures.batch import Batch
+from imglish.structures.batches import IGNORE, CaptionBatch, SegmentationBatch
 from imglish.tasks.base import Task
 from imglish.tasks.captioning import CaptioningTask
+from imglish.tasks.mask_segmentation import MaskSegmentationTask
 from imglish.tasks.semantic_segmentation import SemanticSegmentationTask
 from imglish.train.checkpoint import Checkpoints
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
@@ -29,8 +34,14 @@ from imglish.train.optimizer import build_optimizer
 from imglish.train.parallelize import parallelize, whole_weights
 from imglish.train.state import TrainState
 from tests.distributed.ranks import on_two_ranks
-from tests.tasks import test_captioning, test_image_classification, test_nlvr2, test_vqa
-from tests.tasks.tiny import pictures, with_noise, words
+from tests.tasks import (
+    test_captioning,
+    test_image_classification,
+    test_mask_segmentation,
+    test_nlvr2,
+    test_vqa,
+)
+from tests.tasks.tiny import CONFIG, pictures, with_noise, words
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 NUM_STEPS = 3
@@ -69,6 +80,35 @@ def maps() -> SegmentationBatch:
     return SegmentationBatch(images=pictures(4), masks=masks, sample_ids=torch.arange(4))
 
 
+def same_points(device: torch.device) -> DrawPoints:
+    """Every mask is compared at the same places, whichever rank it is on."""
+    places = torch.rand(200, 2, generator=torch.Generator().manual_seed(3)).to(device, torch.float64)
+    return lambda count, num_points: places[:num_points].expand(count, -1, -1)
+
+
+def masking() -> MaskSegmentationTask:
+    """Mask2Former on a plain ViT, which has no batch norm."""
+    torch.manual_seed(0)
+    settings = replace(test_mask_segmentation.SEGMENTER, num_queries=4)
+    model = beit3_segmenter(replace(CONFIG, width=32, depth=4), None, settings, num_classes=3)
+    assert isinstance(model, Mask2Former)
+    return MaskSegmentationTask(
+        model, SegmentationIou(("a", "b", "c")), num_queries=4, loss=test_mask_segmentation.LOSS,
+        points=same_points,
+    )  # fmt: skip
+
+
+def halves() -> SegmentationBatch:
+    """Four pictures of two regions each: the cross entropy of classes is a mean of each rank's own."""
+    masks = torch.randint(0, 2, (4, 1, 1), generator=torch.Generator().manual_seed(0)).repeat(1, 32, 64)
+    for row in range(4):
+        masks[row, :, 12 * (row + 1) :] = 2
+    return SegmentationBatch(
+        images=torch.randn(4, 3, 32, 64, generator=torch.Generator().manual_seed(1)), masks=masks,
+        sample_ids=torch.arange(4),
+    )  # fmt: skip
+
+
 CASES: dict[str, tuple[Callable[[], Task], Callable[[], Batch]]] = {
     "captioning": (test_captioning.build, captions),
     "captioning that drops": (lambda: test_captioning.build(drop_worst=0.4), captions),
@@ -76,6 +116,7 @@ CASES: dict[str, tuple[Callable[[], Task], Callable[[], Batch]]] = {
     "statements": (test_nlvr2.build, test_nlvr2.statements),
     "classification": (lambda: test_image_classification.build(0.1), test_image_classification.labelled),
     "segmentation": (segmenting, maps),
+    "masks": (masking, halves),
 }
 SPREAD: list[tuple[str, Strategy]] = [*((name, "ddp") for name in CASES), ("captioning", "fsdp2")]
 

@@ -11,12 +11,14 @@ import torch
 
 from imglish.hub.convert import to_imglish
 from imglish.hub.manifest import OFFICIAL_FILES, find
+from imglish.hub.manifest_backbones import BACKBONE_FILES
 from imglish.hub.official_file import Config, OfficialFile
 from imglish.hub.weight_maps import beit3_map, vit_map
 from imglish.hub.weights import Weights, empty_model
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig
 from imglish.models.vit.config import ViTConfig
+from imglish.models.vit.plain_weights import DROPPED, HEAD, UNIPERCEIVER_DROPPED
 from imglish.models.vit.weights import INDEX
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.models.vqkd.weights import VQKD_MAP
@@ -53,6 +55,11 @@ def test_names_and_addresses_are_unique() -> None:
         ("beit3.spm", 1),
         ("upernet_", 11),
         ("mask2former_", 11),
+        ("deit_", 3),
+        ("augreg_", 4),
+        ("mae_", 1),
+        ("dinov2_", 3),
+        ("uniperceiver_", 2),
     ],
 )
 def test_every_published_file_is_there(family: str, count: int) -> None:
@@ -62,9 +69,20 @@ def test_every_published_file_is_there(family: str, count: int) -> None:
 @pytest.mark.parametrize("file", OFFICIAL_FILES, ids=name_of)
 def test_a_name_is_that_of_the_file_at_its_address(file: OfficialFile) -> None:
     address = urlsplit(file.url)
-    assert address.scheme == "https" and address.netloc in ("github.com", "huggingface.co")
+    hosts = ("github.com", "huggingface.co", "dl.fbaipublicfiles.com", "storage.googleapis.com")
+    assert address.scheme == "https" and address.netloc in hosts
     path = PurePosixPath(address.path)
-    if file.layout == "timm-vision":
+    if file in BACKBONE_FILES:  # named alike, whatever their authors called them
+        family, size = file.name.split("_")[:2]
+        released = {
+            "deit": f"{file.name}-",
+            "augreg": {"tiny": "Ti_16-", "base": "B_16-", "large": "L_16-"}.get(size, ""),
+            "mae": f"mae_pretrain_vit_{size}.",
+            "dinov2": f"dinov2_vit{size[0]}14_",
+            "uniperceiver": f"uni-perceiver-{size}-",
+        }
+        assert path.name.startswith(released[family])
+    elif file.layout == "timm-vision":
         assert address.path == f"/{file.name}/resolve/main/model.safetensors"
     else:
         assert path.name == file.name or path.stem.startswith(file.name)
@@ -132,6 +150,9 @@ def test_what_is_left_out_is_what_the_weight_map_leaves_out(file: OfficialFile) 
     match file.config:
         case Beit3Config():
             dropped = beit3_map(file.kind).dropped
+        case ViTConfig(attention_bias="all") as plain:
+            heads = (*DROPPED, HEAD) if file.kind == "backbone" else DROPPED
+            dropped = UNIPERCEIVER_DROPPED if plain.embedding_norm else heads
         case ViTConfig():
             dropped = vit_map(file.kind, "mean").dropped
         case VqkdConfig():
@@ -161,7 +182,9 @@ def test_beits_have_the_pictures_of_their_documents() -> None:
     """After the commands: ``--imagenet_default_mean_and_std`` for all of BEiT v2 and pretraining on IN-1k."""
     pictures = {file.name: file.pictures for file in OFFICIAL_FILES if isinstance(file.config, ViTConfig)}
     assert {name for name, taken in pictures.items() if taken == "model"} == {
-        name for name in pictures if name.startswith("beit_") and "_pt22k" in name
+        name
+        for name in pictures
+        if (name.startswith("beit_") and "_pt22k" in name) or name.startswith("augreg_")
     }
     assert pictures["beit_base_patch16_224_pt1k_800ep"] == "imagenet"
     assert pictures["beitv2_large_patch16_224_pt1k_ft21kto1k"] == "imagenet"

@@ -242,15 +242,15 @@ def test_another_picture_size_resamples_positions_as_the_model_does_by_itself(
     )
 
 
-def test_a_picture_is_segmented_whole_in_the_range_of_training(tmp_path: Path) -> None:
+def test_a_picture_is_segmented_in_the_range_of_training(tmp_path: Path) -> None:
     """AugReg's large segmenter maps pixels to [-1, 1]; which file it is, its name tells."""
     state = official(CONFIGS["ViT"])
     name = "upernet_augreg_adapter_large_512_160k_ade20k"
     run = load_model(mmcv_file(tmp_path / f"{name}.pth.tar", state))
-    assert run.settings == {"pictures": "model", "crop_share": None}
+    assert run.settings["pictures"]["range"] == "model"
     assert run.config.image_size == (512, 512)  # of the official crops, not of the table of positions
     run = load_model(mmcv_file(tmp_path / "a_model.pth", state), image_size=SIDE)
-    assert run.settings["pictures"] == "imagenet"
+    assert run.settings["pictures"]["range"] == "imagenet"
     picture = np.random.default_rng(0).integers(0, 255, (40, 90, 3), dtype=np.uint8)
     classes, names = imglish.Predictor(run).segment(picture)
     assert classes.shape == (40, 90) and names == CLASSES

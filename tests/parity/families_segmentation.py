@@ -19,6 +19,7 @@ from imglish.models.dense_heads.semantic_fpn import SemanticFpnHead
 from imglish.models.dense_heads.upernet import UPerNetHead
 from imglish.models.necks.fpn import Fpn
 from imglish.models.necks.pixel_decoder import PixelDecoder
+from imglish.models.necks.weights import fpn_rules
 from imglish.models.segmenters import weights as maps
 from imglish.models.weight_map import Rule, WeightMap, check_state
 from imglish.ops.points import DrawPoints
@@ -43,10 +44,9 @@ def _pyramid(case: Case, strides: tuple[int, ...] = (4, 8, 16, 32)) -> FeaturePy
 def run_fpn(case: Case) -> list[Check]:
     """Every level after the top-down pyramid."""
     config = case.config
-    if config["num_outs"] != len(config["in_channels"]):
-        raise NotCoveredError("more levels than the backbone has come with issue 6")
-    neck = Fpn(config["in_channels"], config["out_channels"])
-    _load(neck, maps.fpn_rules(), case)
+    widths = config["in_channels"]
+    neck = Fpn(widths, config["out_channels"], num_extra=config["num_outs"] - len(widths))
+    _load(neck, fpn_rules(), case)
     outputs = neck(_pyramid(case)).maps.values()
     return [Check(f"p{i + 1}", x, case.outputs[f"p{i + 1}"], "forward") for i, x in enumerate(outputs)]
 

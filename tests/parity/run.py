@@ -24,6 +24,8 @@ from tests.parity import (
     families_beit3_training,
     families_beit_pretraining,
     families_checkpoints,
+    families_detection_dense,
+    families_detection_roi,
     families_segmentation,
     families_segmentation_training,
 )
@@ -41,6 +43,8 @@ FAMILIES = (
     *families_adapter.FAMILIES,
     *families_adapter_backbones.FAMILIES,
     *families_checkpoints.FAMILIES,
+    *families_detection_dense.FAMILIES,
+    *families_detection_roi.FAMILIES,
     *families_segmentation.FAMILIES,
     *families_segmentation_training.FAMILIES,
 )

@@ -33,7 +33,7 @@ from imglish.recipes.data_config import (
     TableData,
     WorldStreamData,
 )
-from imglish.recipes.initial import load_vit
+from imglish.recipes.initial_vit import load_vit
 from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.runs import RECIPES
 from imglish.structures.batches import MaskedImages

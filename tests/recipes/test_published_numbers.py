@@ -53,7 +53,8 @@ SIZES = {
     "giant": (40, 1408, 6144, 16, 14),
 }
 RELEASED = [name for name in PUBLISHED if "giant" not in name]
-SEGMENTATION = ("ade20k_", "segmentation_")  # tests/recipes/test_segmentation_data.py has their numbers
+# tests/recipes/test_segmentation_data.py and test_segmentation_recipes.py have their numbers.
+SEGMENTATION = ("ade20k_", "segmentation_", "upernet_", "mask2former_")
 OTHERS = ("world_", "vqkd_", "beit", *SEGMENTATION)
 OURS = {name for name in RECIPES if name.startswith(OTHERS) or name.endswith("_demo")}
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from imglish.cli.main import main
 from imglish.errors import ConfigError
+from imglish.models.beit3.config import Beit3Config
 from imglish.models.segmenters.config import Mask2FormerConfig
 from imglish.recipes.config import RunConfig, SegmentationTask
 from imglish.recipes.data_config import SegmentationFolderData, SegmentationSetData, TableData
@@ -153,6 +154,7 @@ def test_the_giant_has_the_numbers_of_the_paper() -> None:
     assert (schedule.kind, schedule.warmup_steps, schedule.final_lr) == ("poly", 1500, 0.0)
     assert schedule.warmup_lr == pytest.approx(1e-6 * 1e-5)
     assert (config.train.num_steps, task.batch_size, config.train.max_grad_norm) == (80_000, 16, 0.0)
+    assert isinstance(task.model, Beit3Config)
     assert (task.model.image_size, task.model.drop_path, task.model.depth) == ((896, 896), 0.5, 40)
     assert isinstance(task.pictures, CroppedPictures)
     assert (task.pictures.crop, task.pictures.stride, task.pictures.scale) == (
@@ -168,6 +170,7 @@ def test_recipes_say_how_to_run_them_and_show_models_what_they_were_trained_on(n
     text, config = RECIPES[name].__doc__ or "", RECIPES[name]()
     assert f"imglish train {name} " in text and "Source: " in text and config.name == name
     assert isinstance(config.task, SegmentationTask) and isinstance(config.task.pictures, CroppedPictures)
+    assert isinstance(config.task.model, Beit3Config)
     assert config.task.pictures.range == "model" and config.task.pictures.crop == config.task.model.image_size
 
 

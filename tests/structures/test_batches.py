@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from imglish.structures import batches
-from imglish.structures.batches import IGNORE, Batch, Bucket, ImageBatch, MaskedBatch, MaskedText
+from imglish.structures.batch import Batch
+from imglish.structures.batches import IGNORE, Bucket, ImageBatch, MaskedBatch, MaskedText
 
 KINDS = [
     kind
@@ -17,7 +18,17 @@ KINDS = [
     if isinstance(kind, type) and issubclass(kind, Batch) and kind is not Batch
 ]
 # Fields that are no tensor, or none by themselves.
-PLAIN: dict[str, object] = {"buckets": (), "inside": (2, 3), "flipped": True, "views": ()}
+PLAIN: dict[str, object] = {
+    "buckets": (),
+    "inside": (2, 3),
+    "flipped": True,
+    "views": (),
+    "sizes": ((2, 3),),
+    "original_sizes": ((4, 6),),
+    "targets": (),
+    "truths": (),
+    "panoptic": (),
+}
 # Tensors of the meta device have no values, but they have a device of their own on every machine.
 ELSEWHERE = "meta"
 
@@ -28,7 +39,7 @@ def filled(kind: type[Batch], *, whole: bool = True) -> Batch:
     values: dict[str, object] = {}
     for number, (name, hint) in enumerate(get_type_hints(kind).items()):
         optional = NoneType in get_args(hint)
-        if name in PLAIN:
+        if name in PLAIN and hint is not Tensor:
             values[name] = PLAIN[name]
             continue
         if isinstance(hint, type) and issubclass(hint, Batch):

@@ -130,10 +130,13 @@ def test_the_metric_counts_labelled_pixels_at_the_size_of_the_masks() -> None:
         {
             "semantic/mean_iou": light / known / 2,  # dark pixels are none found, "never" does not count
             "semantic/mean_iou_known": light / known / 2,
+            "semantic/mean_dice": light / (light + known),
             "semantic/pixel_accuracy": light / known,
             "semantic/mean_accuracy": 0.5,
             "semantic/iou/dark": 0.0,
             "semantic/iou/light": light / known,
+            "semantic/dice/dark": 0.0,
+            "semantic/dice/light": 2 * light / (light + known),
             "semantic/accuracy/dark": 0.0,
             "semantic/accuracy/light": 1.0,
         }

@@ -35,9 +35,9 @@ def plan(per_rank: int = 6, rank: int = 0, world_size: int = 1) -> SinglePlan:  
 
 
 def test_an_epoch_has_every_sample_once_in_another_order_each_time() -> None:
-    from imglish.data.loader import _shuffled
+    from imglish.data.loader import shuffled
 
-    orders = [[_shuffled(place, 37, (0, 0, epoch)) for place in range(37)] for epoch in range(3)]
+    orders = [[shuffled(place, 37, (0, 0, epoch)) for place in range(37)] for epoch in range(3)]
     assert all(sorted(order) == list(range(37)) for order in orders)
     assert orders[0] != orders[1] != orders[2]
 

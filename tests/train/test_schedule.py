@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -35,6 +35,44 @@ def test_a_poly_line_is_warmed_up_by_a_factor_and_would_end_after_the_last_step(
     schedule = ScheduleConfig(kind="poly", warmup_steps=4, warmup_lr=0.2, final_lr=0.0)
     line = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
     assert rates(10, schedule) == pytest.approx([0.2, 0.4 * 0.9, 0.6 * 0.8, 0.8 * 0.7, *line[4:]])
+
+
+def test_steps_fall_to_a_tenth_after_their_shares_and_are_warmed_up_by_a_factor() -> None:
+    # By hand, as mmcv's StepLrUpdaterHook with step [6, 9] of 12, warmup_iters 4, warmup_ratio 0.2.
+    schedule = ScheduleConfig(kind="step", warmup_steps=4, warmup_lr=0.2, drops=(6 / 12, 9 / 12))
+    warm = [0.2, 0.4, 0.6, 0.8]
+    assert rates(12, schedule) == pytest.approx([*warm, 1.0, 1.0, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
+
+
+def test_a_warmup_beyond_a_drop_warms_up_what_is_left() -> None:
+    schedule = ScheduleConfig(kind="step", warmup_steps=4, warmup_lr=0.0, drops=(0.5,))
+    assert rates(6, schedule) == pytest.approx([0.0, 0.25, 0.5, 0.075, 0.1, 0.1])
+
+
+def test_the_drops_of_the_3x_schedule_are_those_of_its_epochs() -> None:
+    # 7330 steps an epoch: COCO's 117266 pictures with objects, 16 a step.
+    schedule = ScheduleConfig(kind="step", drops=(27 / 36, 33 / 36))
+    found = {
+        step: learning_rate(step, 36 * 7330, PEAK, schedule)
+        for step in (27 * 7330 - 1, 27 * 7330, 33 * 7330 - 1, 33 * 7330, 36 * 7330 - 1)
+    }
+    assert list(found.values()) == pytest.approx([1.0, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "step"},
+        {"kind": "cosine", "drops": (0.5,)},
+        {"kind": "step", "drops": (0.9, 0.5)},
+        {"kind": "step", "drops": (0.5, 0.5)},
+        {"kind": "step", "drops": (0.5, 1.0)},
+        {"kind": "step", "drops": (0.0,)},
+    ],
+)
+def test_impossible_drops_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="drops"):
+        ScheduleConfig(**settings)
 
 
 @pytest.mark.parametrize("kind", ["cosine", "linear"])

@@ -14,14 +14,15 @@ import tyro
 class Convert:
     """Rename weights and write them as safetensors.
 
-    They may be of BEiT-3, BEiT, BEiT v2, a VQ-KD tokenizer or an official segmenter of ViT-Adapter.
+    They may be of BEiT-3, BEiT, BEiT v2, a VQ-KD tokenizer, a ViT (DeiT, AugReg, MAE, DINOv2, Uni-Perceiver)
+    or an official segmenter of ViT-Adapter.
 
     What the file holds is seen in its names and shapes. Numbers stay as they are, but for position tables of
     another picture size.
 
     Args:
-        source: An official name such as beit3_base_patch16_224, a .pth, .pth.tar, .zip or .safetensors file,
-            or a Hugging Face Hub id, org/name or org/name@revision.
+        source: An official name such as beit3_base_patch16_224, a .pth, .pth.tar, .zip, .npz or
+            .safetensors file, or a Hugging Face Hub id, org/name or org/name@revision.
         target: The .safetensors file to write.
         to: The names it gets: of the official code, of imglish, or of timm (BEiT-3's vision side only).
         image_size: Height and width of the pictures in pixels, to resample position tables for.

@@ -15,13 +15,18 @@ from imglish.cli.scores import print_scores
 from imglish.cli.settings import choose
 from imglish.cli.usage import UsageError, did_you_mean
 from imglish.recipes.config import RunConfig
+from imglish.recipes.detection_config import DetectionTask
+from imglish.recipes.detection_report import report_detection
 from imglish.recipes.predictions import write_predictions
 from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.runs import RECIPES
 from imglish.recipes.scoring import evaluate_recipe, evaluate_weights
+from imglish.recipes.segmentation_report import report_segmentation
 
-USAGE = """usage: imglish evaluate RECIPE|FOLDER [--split SPLIT] [--predictions FILE] [--SETTING VALUE ...]
-       imglish evaluate RECIPE --weights NAME|FILE [--split SPLIT] [--predictions FILE] [--SETTING VALUE ...]
+USAGE = """usage: imglish evaluate RECIPE|FOLDER [--split SPLIT] [--predictions FILE] [--report FOLDER]
+                        [--SETTING VALUE ...]
+       imglish evaluate RECIPE --weights NAME|FILE [--split SPLIT] [--predictions FILE] [--report FOLDER]
+                        [--SETTING VALUE ...]
 
 RECIPE stands for the folder runs/RECIPE, where imglish train puts it; with --weights for the recipe itself.
 imglish evaluate RECIPE --help lists the settings of that run."""
@@ -34,13 +39,17 @@ class Evaluate:
     Args:
         weights: Official weights by name or as a file, to score on the data of a recipe.
         predictions: Write predictions in the published submission format there, instead of scoring.
-        split: The split to score or to predict; validation if nothing is said, for predictions test.
+        report: Of a segmenter or detector, write a page there with the scores of each class, and its best
+            and worst pictures with what was found in them.
+        split: The split to score or to predict; validation if nothing is said, for predictions test, but for
+            those of a detector.
         config: YAML file with the settings to change; options come after it.
         settings: The run's own.
     """
 
     weights: str = ""
     predictions: Path | None = None
+    report: Path | None = None
     split: Literal["validation", "test"] | None = None
     config: Path | None = None
     settings: Annotated[RunConfig, tyro.conf.arg(name="")]
@@ -64,11 +73,15 @@ def run(arguments: Sequence[str]) -> None:
     )
     if options.weights and not by_recipe:
         raise UsageError("--weights goes with the name of a recipe, whose data are scored")
+    if options.predictions is not None and options.report is not None:
+        raise UsageError("--predictions and --report are two commands; give one of them")
     if options.predictions is not None:
         _write(options, options.weights or folder, options.predictions)
         return
     split = options.split or "validation"
-    if options.weights:
+    if options.report is not None:
+        _report(options, options.weights or folder, split, options.report)
+    elif options.weights:
         print_scores(Path(options.weights), evaluate_weights(options.settings, options.weights, split))
     else:
         print_scores(folder, evaluate_recipe(options.settings, folder, split))
@@ -81,11 +94,27 @@ def _write(options: Evaluate, weights: Path | str, out: Path) -> None:
         count = write_predictions(
             options.settings,
             weights,
-            options.split or "test",
+            options.split or ("validation" if isinstance(options.settings.task, DetectionTask) else "test"),
             out,
             lambda done, total: bar.update(task, completed=done, total=total),
         )
     print(f"{out}: {count} predictions")
+
+
+def _report(options: Evaluate, weights: Path | str, split: Literal["validation", "test"], out: Path) -> None:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("scoring", total=None)
+        report = report_detection if isinstance(options.settings.task, DetectionTask) else report_segmentation
+        scores = report(
+            options.settings,
+            weights,
+            split,
+            out,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print_scores(Path(weights), scores)
+    print(out / "report.html")
 
 
 def _find(name: str) -> Path:

@@ -169,6 +169,18 @@ def _convert(arguments: Sequence[str]) -> None:
     run(arguments)
 
 
+def _export(arguments: Sequence[str]) -> None:
+    from imglish.cli.export import run
+
+    run(arguments)
+
+
+def _benchmark(arguments: Sequence[str]) -> None:
+    from imglish.cli.benchmark import run
+
+    run(arguments)
+
+
 def _doctor(arguments: Sequence[str]) -> None:
     from imglish.cli.doctor import run
 
@@ -239,6 +251,10 @@ COMMANDS: dict[str, Command] = {
         summary="official weights to imglish's names, to timm's, and back",
         run=_convert,
         interrupted="nothing is left half written; a download goes on with the same command",
+    ),
+    "export": Command(summary="write a segmenter as an ONNX file, checked in onnxruntime", run=_export),
+    "benchmark": Command(
+        summary="what the paper's segmenters cost on this machine, beside its numbers", run=_benchmark
     ),
     "doctor": Command(summary="say what this machine has and what imglish would use, and why", run=_doctor),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,17 +16,17 @@ from PIL import Image
 from torch import Tensor
 
 from imglish.errors import CheckpointError, DataFormatError
+from imglish.inference.palettes import class_colors
 from imglish.inference.pictures import open_picture
 from imglish.inference.predictor import Predictor
 
-GOLDEN_RATIO = 0.618034  # steps of hue that keep neighbouring classes apart
 _RUN = Path("runs/demo")
 _AT_ONCE = 8  # pictures opened and computed together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predict:
-    """Caption pictures, answer questions, classify, search, match with texts, judge statements, segment.
+    """Caption, answer questions, classify, search, match with texts, judge statements, segment, detect.
 
     Each asks for weights that were trained for it; the demo's folder holds those of several.
 
@@ -47,6 +46,10 @@ class Predict:
         match: The cosine of each picture with each of these texts.
         judge: The probability that this statement about two pictures, left and right, is true.
         segment: Folder for a class map of each picture, a PNG whose pixel values are the numbers of classes.
+        detect: Find the objects of each picture, with boxes.
+        panoptic: Folder for the segments of each picture, a PNG whose pixel values are their numbers.
+        min_score: Objects that are less sure are left out, in [0, 1].
+        draw: Folder for each picture with what was detected or segmented drawn into it.
         num_best: How many answers, classes or found pictures to show, at most.
         json: Print one JSON object instead of lines.
     """
@@ -62,6 +65,10 @@ class Predict:
     match: tuple[str, ...] = ()
     judge: str = ""
     segment: Path | None = None
+    detect: bool = False
+    panoptic: Path | None = None
+    min_score: float = 0.3
+    draw: Path | None = None
     num_best: int = 3
     json: bool = False
 
@@ -76,11 +83,13 @@ class Predict:
             self.match,
             self.judge,
             self.segment,
+            self.detect,
+            self.panoptic,
         )
         if not any(asked):
             raise ValueError(
                 "say what to do: --caption, --question TEXT, --classify, --search TEXT, --match TEXT..., "
-                "--judge TEXT or --segment FOLDER"
+                "--judge TEXT, --segment FOLDER, --detect or --panoptic FOLDER"
                 + (" (--classes goes with --classify)" if self.classes else "")
             )
         if self.run is not None and self.weights:
@@ -91,13 +100,23 @@ class Predict:
             raise ValueError(f"--classes {self.classes!r} has an empty name; expected names such as cat,dog")
         if self.judge and len(self.pictures) != 2:
             raise ValueError(f"--judge is about two pictures, left and right; got {len(self.pictures)}")
-        stems = [picture.stem for picture in self.pictures]
-        if self.segment and len(set(stems)) < len(stems):
-            raise ValueError("two pictures have the same name; segment them into different folders")
-        if self.segment and self.segment.exists() and not self.segment.is_dir():
-            raise ValueError(f"{self.segment} is a file; --segment expects a folder for the class maps")
+        for option, folder in self.folders.items():
+            if len({picture.stem for picture in self.pictures}) < len(self.pictures):
+                raise ValueError("two pictures have the same name; write what is found to different folders")
+            if folder.exists() and not folder.is_dir():
+                raise ValueError(f"{folder} is a file; --{option} expects a folder")
+        if self.draw and not (self.segment or self.detect or self.panoptic):
+            raise ValueError("--draw goes with --detect, --segment or --panoptic")
+        if not 0 <= self.min_score <= 1:
+            raise ValueError(f"min_score must lie in [0, 1]; got {self.min_score}")
         if self.num_best < 1:
             raise ValueError(f"num_best must be at least 1; got {self.num_best}")
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Folders to write to, by their options."""
+        given = {"segment": self.segment, "panoptic": self.panoptic, "draw": self.draw}
+        return {option: folder for option, folder in given.items() if folder is not None}
 
     @property
     def names(self) -> list[str]:
@@ -152,6 +171,10 @@ def _check(predictor: Predictor, options: Predict) -> None:
     _ask(predictor, options, [], [])
     if options.segment is not None:
         predictor.segment([])
+    if options.detect:
+        predictor.detect([])
+    if options.panoptic is not None:
+        predictor.panoptic([])
     if options.search:
         predictor.search([], options.search)
     if options.judge:
@@ -201,23 +224,55 @@ def _ask(
                 {"text": text, "similarity": cosine}
                 for text, cosine in zip(options.match, cosines, strict=True)
             ]
-    if options.segment is not None:
-        for answer, path, picture in zip(told, paths, opened, strict=True):
-            answer["segmentation"] = _segment(predictor, picture, path, options.segment)
+    for answer, path, picture in zip(told, paths, opened, strict=True):
+        if options.segment is not None:
+            answer["segmentation"] = _segment(predictor, picture, path, options.segment, options.draw)
+        if options.detect:
+            answer["objects"] = _detect(predictor, picture, path, options)
+        if options.panoptic is not None:
+            answer["panoptic"] = _panoptic(predictor, picture, path, options.panoptic, options.draw)
     return told
 
 
-def _segment(predictor: Predictor, picture: Tensor, path: Path, folder: Path) -> dict[str, Any]:
+def _segment(
+    predictor: Predictor, picture: Tensor, path: Path, folder: Path, draw: Path | None
+) -> dict[str, Any]:
     """Write the class map of a picture; returns its path and the share of each class, largest first."""
-    classes, names = predictor.segment(picture)
+    found = predictor.segment(picture)
+    classes, names = found
     image = Image.fromarray(classes.astype(np.uint8), mode="L")
-    image.putpalette(_palette(len(names)))
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{path.stem}_classes.png"
-    image.save(target)
+    image.putpalette(class_colors(names).tobytes())
+    target = _save(image, folder, f"{path.stem}_classes.png")
+    if draw is not None:
+        _save(found.draw(picture), draw, f"{path.stem}_classes.jpg")
     shares = np.bincount(classes.ravel(), minlength=len(names)) / classes.size
     order = [index for index in np.argsort(-shares, kind="stable") if shares[index] > 0]
     return {"file": str(target), "shares": {names[index]: float(shares[index]) for index in order}}
+
+
+def _detect(predictor: Predictor, picture: Tensor, path: Path, options: Predict) -> list[dict[str, Any]]:
+    """The objects of a picture, best first."""
+    found = predictor.detect(picture, min_score=options.min_score)
+    if options.draw is not None:
+        _save(found.draw(picture), options.draw, f"{path.stem}_objects.jpg")
+    return found.to_json()
+
+
+def _panoptic(
+    predictor: Predictor, picture: Tensor, path: Path, folder: Path, draw: Path | None
+) -> dict[str, Any]:
+    """Write the segments of a picture; returns the path of their map, and what they are."""
+    found = predictor.panoptic(picture)
+    target = _save(Image.fromarray(found.ids.astype(np.uint16)), folder, f"{path.stem}_segments.png")
+    if draw is not None:
+        _save(found.draw(picture), draw, f"{path.stem}_segments.jpg")
+    return {"file": str(target), "segments": [segment._asdict() for segment in found.segments]}
+
+
+def _save(image: Image.Image, folder: Path, name: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    image.save(folder / name)
+    return folder / name
 
 
 def _print_one(answer: dict[str, Any]) -> None:
@@ -238,9 +293,16 @@ def _print_one(answer: dict[str, Any]) -> None:
         found = answer["segmentation"]
         shares = ", ".join(f"{name} {share:.1%}" for name, share in found["shares"].items())
         print(f"{picture}: {found['file']} ({shares})")
+    if "objects" in answer:
+        print(f"{picture}: {_counted(len(answer['objects']), 'object')}")
+        for one in answer["objects"]:
+            box = ", ".join(f"{side:.1f}" for side in one["box"])
+            print(f"  {one['score']:.0%} {one['name']} ({box})")
+    if "panoptic" in answer:
+        found = answer["panoptic"]
+        segments = ", ".join(f"{one['number']} {one['name']}" for one in found["segments"])
+        print(f"{picture}: {found['file']} ({segments or 'no segment'})")
 
 
-def _palette(num_classes: int) -> bytes:
-    """Red, green and blue of each class."""
-    colours = (colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1, 0.65, 0.9) for index in range(num_classes))
-    return bytes(round(255 * part) for colour in colours for part in colour)
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,9 +1,10 @@
 """Configs are trees of frozen dataclasses; here they become YAML, come back from it, and are changed by name.
 
 A field may hold a scalar, a ``Literal``, a ``Path``, a tuple, a dict with text keys, another dataclass, or
-a union. Dataclasses in a union tell themselves apart by a field ``kind: Literal[...]``. Leaves are read by
-pydantic, so that ``3e-4``, which YAML 1.1 takes for text, still becomes a number. Whatever is unknown,
-missing or illegal raises ``ConfigError`` with the dotted path of the setting.
+a union. Dataclasses in a union tell themselves apart by a field ``kind: Literal[...]``; one of them may have
+none, and is meant where no kind is told. Leaves are read by pydantic, so that ``3e-4``, which YAML 1.1 takes
+for text, still becomes a number. Whatever is unknown, missing or illegal raises ``ConfigError`` with the
+dotted path of the setting.
 """
 
 from __future__ import annotations
@@ -186,6 +187,9 @@ def _choose(nodes: tuple[type, ...], value: Mapping[Any, object], place: _Place,
     by_kind = {name: node for node in nodes for name in get_args(_field_types(node).get("kind"))}
     if "kind" not in value and type(base) in nodes:
         return type(base)
+    without = [node for node in nodes if "kind" not in _field_types(node)]
+    if "kind" not in value and len(without) == 1:
+        return without[0]
     wanted = value.get("kind")
     wanted = wanted.text if isinstance(wanted, _Text) else wanted
     if wanted not in by_kind:

@@ -84,16 +84,24 @@ class Source:
         first = (micro_step * world_size + rank) * self.per_rank
         found, skipped = [], []
         for position in range(first, first + self.per_rank):
-            sample, lines = self._sample(position)
+            epoch, place = divmod(position, len(self.dataset))
+            index = shuffled(place, len(self.dataset), (self.seed, self.stream, epoch))
+            sample, lines = self.sample(position, index)
             found.append(sample)
             skipped += lines
         return found, skipped
 
-    def _sample(self, position: int) -> tuple[Any, list[str]]:
+    def sample(self, position: int, index: int) -> tuple[Any, list[str]]:
+        """Sample ``index`` as ``position`` of the stream draws it, or the next that is whole.
+
+        Returns:
+            The sample, and a line for each damaged one before it.
+
+        Raises:
+            DataFormatError: Too many in a row are damaged.
+        """
         skipped: list[str] = []
         size = len(self.dataset)
-        epoch, place = divmod(position, size)
-        index = _shuffled(place, size, (self.seed, self.stream, epoch))
         for step in range(min(size, _MOST_BAD)):
             rng = np.random.default_rng([self.seed, self.stream, position, step])
             try:
@@ -239,7 +247,7 @@ def _single_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _shuffled(place: int, size: int, key: tuple[int, ...]) -> int:
+def shuffled(place: int, size: int, key: tuple[int, ...]) -> int:
     """Where ``place`` goes in a pseudo-random permutation of ``range(size)``, in constant memory.
 
     A four-round Feistel network on the next square, walked until it lands inside: no permutation of a

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from imglish.data.formats.mask_folder import MaskRecord, MatchedMasks, match_masks
 from imglish.data.formats.mask_labels import IGNORED, MaskLabels, color, color_name
+from imglish.data.formats.matlab import read_matlab_array
 from imglish.data.pictures import MaskKind, mask_values, read_mask, read_mask_colors
 from imglish.errors import DataFormatError
 
@@ -45,9 +46,19 @@ class MaskRules:
 def read_labels(record: MaskRecord, labels: MaskLabels, size: tuple[int, int]) -> NDArray[np.int64]:
     """Class ids int64 (H, W) of a mask of (height, width) ``size``, IGNORED where there is no class.
 
+    The mask is a picture file, or a MATLAB file with the array ``S``, as COCO-Stuff 10k has them.
+
     Raises:
         DataFormatError: The mask is missing, damaged, of another size, or has a value that means nothing.
     """
+    if record.mask_path.suffix == ".mat":
+        values = read_matlab_array(record.mask_path, "S")
+        if values.shape != size or values.dtype.kind not in "iu":
+            raise DataFormatError(
+                f"{record.mask_path}: holds S of {values.dtype} {values.shape}; expected whole numbers of "
+                f"its picture's size, {size}: get the pair again, or leave it out"
+            )
+        return labels.to_ids(values.astype(np.int64), str(record.mask_path))
     read = read_mask_colors if labels.colors else read_mask
     return labels.to_ids(read(record.mask_path, size).numpy(), str(record.mask_path))
 

@@ -5,7 +5,8 @@ Scores of all classes at full size would fill gigabytes, so they exist for a few
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 Predict = Callable[[Tensor], Tensor]  # from pictures (B, 3, h, w) to scores (B, classes, ...) at any stride
 Size = tuple[int, int]
 
-_MOST_NUMBERS = 2**26  # scores that an enlarged strip may hold: 256 MB
+_MOST_NUMBERS = 2**24  # scores that a strip may hold: 64 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +78,7 @@ def score_strips(
         size: Of the scores.
         windows: How the picture is cut; None shows it whole.
     """
-    height, width = view.images.shape[-2:]
-    if windows is None:
-        rows = _resized(iter([predict(view.images).float()]), (height, width))
-    else:
-        rows = _slide(predict, view.images, windows)
-    inside = view.inside or (height, width)
-    if inside != (height, width):
-        rows = _cut(rows, inside)
+    rows, inside = _rows_of(predict, view, windows), _inside(view)
     if inside != size:
         rows = _resized(rows, size, height=inside[0])
     top = 0
@@ -139,6 +133,58 @@ def mean_probabilities(
     return total.div_(count)
 
 
+def most_probable_classes(
+    predict: Predict, views: Sequence[View], *, size: Size, windows: Windows | None = None
+) -> Tensor:
+    """Classes with the largest of `mean_probabilities`, in less memory where the views are small.
+
+    If all views together have fewer pixels than the map, their scores are held at the views' own sizes, and
+    enlarged a strip at a time. The probabilities are the same.
+
+    Args:
+        predict: The network.
+        views: Of the same pictures.
+        size: (height, width) of the map.
+        windows: How the pictures are cut; None shows them whole.
+
+    Returns:
+        int64 (B, *size).
+
+    Raises:
+        ValueError: There is no view.
+    """
+    if not views or sum(math.prod(_inside(view)) for view in views) >= math.prod(size):
+        return mean_probabilities(predict, views, size=size, windows=windows).argmax(dim=1)
+    held = [torch.cat(list(_rows_of(predict, view, windows)), dim=2) for view in views]
+    strips = [_resized(iter([scores]), size) for scores in held]  # all of the same rows
+    found: list[Tensor] = []
+    while sum(rows.shape[1] for rows in found) < size[0]:
+        total: Tensor | None = None
+        for view, enlarged in zip(views, strips, strict=True):
+            scores = next(enlarged)
+            shares = (scores.flip(-1) if view.flipped else scores).softmax(dim=1)
+            total = shares if total is None else total.add_(shares)
+        assert total is not None
+        found.append(total.div_(len(views)).argmax(dim=1))
+    return torch.cat(found, dim=1)
+
+
+def _inside(view: View) -> Size:
+    """(height, width) of a view without its padding."""
+    return view.inside or (view.images.shape[-2], view.images.shape[-1])
+
+
+def _rows_of(predict: Predict, view: View, windows: Windows | None) -> Iterator[Tensor]:
+    """Scores at the size of a view without its padding, (B, classes, rows, w), flipped where the view is."""
+    height, width = view.images.shape[-2:]
+    if windows is None:
+        rows = _resized(iter([predict(view.images).float()]), (height, width))
+    else:
+        rows = _slide(predict, view.images, windows)
+    inside = _inside(view)
+    return rows if inside == (height, width) else _cut(rows, inside)
+
+
 def _slide(predict: Predict, images: Tensor, windows: Windows) -> Iterator[Tensor]:
     """Rows that no later window will touch, (B, classes, rows, W); windows go row by row."""
     height, width = images.shape[-2:]
@@ -159,8 +205,13 @@ def _slide(predict: Predict, images: Tensor, windows: Windows) -> Iterator[Tenso
             total[..., left : left + wide] += scores
         assert total is not None
         done = (tops[index + 1] if index + 1 < len(tops) else height) - top
-        yield total[:, :, :done] / (in_row[top : top + done, None] * in_column)
-        total[:, :, : tall - done] = total[:, :, done:].clone()
+        most = max(1, _MOST_NUMBERS // (total.shape[0] * total.shape[1] * width))
+        for first in range(0, done, most):
+            rows = slice(first, min(first + most, done))
+            yield total[:, :, rows] / (in_row[top + rows.start : top + rows.stop, None] * in_column)
+        for first in range(0, tall - done, done):  # as many rows at a time as cannot overlap, without a copy
+            rows = slice(first, min(first + done, tall - done))
+            total[:, :, rows] = total[:, :, done + rows.start : done + rows.stop]
         total[:, :, tall - done :] = 0
 
 

@@ -6,17 +6,20 @@ Each number on the page is a ``<data>`` element whose ``data-key`` is the dotted
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from imglish.evaluation.findings import find
 from imglish.evaluation.plots import Line, line_chart
@@ -24,6 +27,26 @@ from imglish.evaluation.results import DemoResults, Picture, Stage
 
 MINUS = "\N{MINUS SIGN}"
 THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
+_LONGEST = 800  # pixels of a drawing's longer side
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """An encoded JPEG; in results.json it is left out."""
+
+    jpeg: bytes
+
+    @classmethod
+    def of(cls, picture: Image.Image) -> Drawing:
+        """A picture, made no larger than a page needs."""
+        picture.thumbnail((_LONGEST, _LONGEST))
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=88)
+        return cls(buffer.getvalue())
+
+    def address(self) -> str:
+        """The picture as the address of an ``<img>``."""
+        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
 
 
 def write_report(results: DemoResults, out: Path) -> Path:
@@ -37,25 +60,35 @@ def write_report(results: DemoResults, out: Path) -> Path:
     findings = find(results)
     tree = {"results": plain(results), "findings": plain(findings)}
     numbers = Numbers(tree)
+    page = render(
+        "report.html.jinja", results=results, findings=findings, n=numbers, chart=stage_chart, left=left
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "results.json", as_json(tree))
+    write_text(out / "report.html", page)
+    return out / "report.html"
+
+
+def render(template: str, **values: object) -> str:
+    """Fill in a template of this package; what it does not know is an error."""
     environment = Environment(
+        loader=FunctionLoader(_template),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    template = resources.files("imglish.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    page = environment.from_string(template).render(
-        results=results,
-        findings=findings,
-        n=numbers,
-        chart=stage_chart,
-        left=left,
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    _replace(out / "results.json", json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    _replace(out / "report.html", page)
-    return out / "report.html"
+    return environment.get_template(template).render(**values)
+
+
+def _template(name: str) -> str:
+    return resources.files("imglish.evaluation").joinpath(name).read_text(encoding="utf-8")
+
+
+def as_json(tree: object) -> str:
+    """A tree that `plain` made, as the text of its file."""
+    return json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def plain(value: object) -> object:
@@ -142,6 +175,11 @@ def left(value: float) -> Markup:
     return Markup('style="left:{}%"').format(f"{100 * min(max(value, 0.0), 1.0):.2f}")
 
 
+def bar(value: float | None) -> Markup:
+    """A style that makes a bar as wide as a share."""
+    return Markup('style="width:{}%"').format(f"{100 * min(max(value or 0.0, 0.0), 1.0):.1f}")
+
+
 def stage_chart(stage: Stage) -> Markup:
     """The curves of a stage as a chart."""
     lines = [Line(curve.name, tuple(curve.points)) for curve in stage.curves]
@@ -150,8 +188,8 @@ def stage_chart(stage: Stage) -> Markup:
     )
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file in one go."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one go: nobody sees half of it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)

@@ -25,6 +25,7 @@ from imglish.models.segmenters.vit_segmenter import (
 )
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vit.model import Pooling
+from imglish.models.vit.plain_weights import google_heads, prepared, to_official as plain_to_official
 from imglish.models.vit.positions import relative_position_index
 from imglish.models.vit.weights import INDEX, pretraining_to_official, to_official as vit_to_official
 from imglish.models.vqkd.config import VqkdConfig
@@ -124,7 +125,17 @@ def _rename_vit(found: Recognised, state: State, where: str, hints: Hints, asked
     if found.layout == "official":
         if found.kind == "image_classification":
             pooling = "mean" if "fc_norm.weight" in state else "class_token"
-        names = vit_map(found.kind, pooling)
+            if pooling == "class_token" and not {"cls_token", "cls"} & state.keys():
+                raise CheckpointError(
+                    f"{where}: a head, but neither cls_token nor fc_norm.weight that it reads; "
+                    "get the file anew"
+                )
+        if (form := found.form) is not None:
+            hints = hints._replace(num_heads=hints.num_heads or google_heads(state))
+            state = _mapped(
+                lambda official: prepared(official, form, _num_patches(official, hints)), state, where
+            )
+        names = vit_map(found.kind, pooling, form)
         ours, dropped = _mapped(names.to_ours, state, where), names.dropped
     config = vit_config(ours if found.kind == "backbone" else _below(ours, "vit."), hints, asked, where)
     pretraining = found.kind == "masked_image_modeling"
@@ -138,6 +149,14 @@ def _rename_vit(found: Recognised, state: State, where: str, hints: Hints, asked
         pictures=hints.pictures,
         dropped=_matching(state, dropped),
     )
+
+
+def _num_patches(state: State, hints: Hints) -> int | None:
+    """Patches of the pictures that a file under timm's names is said to be made for."""
+    kernel = state.get("patch_embed.proj.weight")
+    if hints.image_size is None or kernel is None:
+        return None
+    return (hints.image_size[0] // kernel.shape[-1]) * (hints.image_size[1] // kernel.shape[-1])
 
 
 def _rename_segmenter(
@@ -211,6 +230,10 @@ def to_official(weights: Weights) -> dict[str, Tensor]:
     match weights.config:
         case Beit3Config():
             return _mapped(beit3_map(weights.kind).to_official, weights.state, weights.where)
+        case ViTConfig(attention_bias="all") as config:
+            return _mapped(
+                lambda ours: _plain_to_official(ours, config, weights), weights.state, weights.where
+            )
         case ViTConfig() as config if weights.kind == "image_classification":
             return vit_to_official(weights.state, config, weights.pooling)
         case ViTConfig() as config if weights.kind == "masked_image_modeling":
@@ -226,6 +249,11 @@ def to_official(weights: Weights) -> dict[str, Tensor]:
             return segmenter_to_official(weights.state, segmenter)
         case _:
             assert_never(weights.config)
+
+
+def _plain_to_official(state: State, config: ViTConfig, weights: Weights) -> dict[str, Tensor]:
+    pooling = weights.pooling if weights.kind == "image_classification" else None
+    return plain_to_official(state, uniperceiver=config.embedding_norm, pooling=pooling)
 
 
 def to_timm_vision(weights: Weights) -> dict[str, Tensor]:

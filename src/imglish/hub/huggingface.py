@@ -26,6 +26,7 @@ _TEXTS = (
     "answers.txt",
     "answer2label.txt",
     "classes.txt",
+    "things.txt",
     "README.md",
 )
 _ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", re.ASCII)

@@ -24,8 +24,9 @@ from imglish.hub.manifest import OFFICIAL_FILES, find
 from imglish.hub.manifest_beit3 import TEXT_TOKENIZER
 from imglish.hub.official_file import Config, OfficialFile
 from imglish.hub.run import LoadedRun, load_run, read_labels, read_task
+from imglish.hub.segmenter_pictures import CROP, file_of, segmenter_pictures
 from imglish.hub.sizes import Hints, hints_of
-from imglish.hub.state_file import read_state
+from imglish.hub.state_file import StateFile, read_state
 from imglish.hub.vit_run import VIT_RUNS, vit_hints
 from imglish.hub.weights import Weights, backbone_of, fill, resize
 from imglish.models.beit3.config import Beit3Config
@@ -51,8 +52,6 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 # a larger picture is cut out, from it on the whole shorter side is kept.
 _KEPT_WHOLE_FROM, _CROP_SHARE = 384, 224 / 256
 _IMAGENET_1K = 1000
-# Side of the crops of all official segmenters whose backbone's tables do not tell it (adapter's FACTS, 10).
-_CROP = (512, 512)
 
 # What training sets, or what a model's own head says; no matter of a file's identity.
 _FREE_SETTINGS = {"output_norm", "drop_path", "layer_scale", "init", "decay", "revive_after", "dropout"}
@@ -83,8 +82,8 @@ def load_model(
     tokens is there (in the released files it is); the ViT alone is then ``model.vit``.
 
     Args:
-        name: One of `list_models`, the path of a file (``.pth``, ``.pth.tar``, a ``.zip`` of one of them, or
-            ``.safetensors``) or of a run folder, or the id of a Hub repository, ``org/name`` or
+        name: One of `list_models`, the path of a file (``.pth``, ``.pth.tar``, a ``.zip`` of one of them,
+            ``.npz``, or ``.safetensors``) or of a run folder, or the id of a Hub repository, ``org/name`` or
             ``org/name@revision``.
         image_size: Side, or (height, width), of the pictures in pixels, where it shall differ from the
             file's; position tables are resampled.
@@ -156,6 +155,12 @@ def read_weights(
     return backbone_of(weights) if backbone else weights
 
 
+def read_raw(source: str | Path) -> StateFile:
+    """What a file holds under its own names; source and errors as of `read_weights`."""
+    file = find(str(source))
+    return read_state(_found(source) if file is None else fetch(file))
+
+
 def _read_file(source: str | Path, image_size: tuple[int, int] | None, num_heads: int | None) -> Weights:
     """The weights of a file here or on the Hub."""
     path = _found(source)
@@ -169,7 +174,7 @@ def _read_file(source: str | Path, image_size: tuple[int, int] | None, num_heads
 
 def _completed(hints: Hints, path: Path) -> Hints:
     """Hints of a file, and what its run or its name tells besides."""
-    named = find(path.name.partition(".pth")[0] if ".pth" in path.name else path.stem)
+    named = file_of(path)
     if hints.pictures is None and named is not None:  # an official file that somebody has downloaded by hand
         hints = hints._replace(pictures=named.pictures)
     if hints.num_heads is None and _is_of_run(path):
@@ -191,6 +196,8 @@ def _read_official(file: OfficialFile, image_size: tuple[int, int] | None) -> We
     path, hints = fetch(file), hints_of(file.config)._replace(pictures=file.pictures)
     read = read_state(path)
     weights = to_imglish(read.tensors, where=str(path), hints=hints._replace(labels=read.hints.labels))
+    if file.kind == "backbone" and isinstance(weights.config, ViTConfig):  # listed without its head
+        weights = backbone_of(weights)
     _check_identity(file, file.config, weights)
     return weights if image_size is None else resize(weights, image_size)
 
@@ -247,8 +254,7 @@ def _ready(
         if weights.kind == "image_classification":
             settings["crop_share"] = 1.0 if config.image_size[0] >= _KEPT_WHOLE_FROM else _CROP_SHARE
     if isinstance(config, ViTSegmenterConfig):
-        # The whole picture, in the range it was trained on: "imagenet" where nobody says.
-        settings = {"pictures": weights.pictures or "imagenet", "crop_share": None}
+        settings = {"pictures": segmenter_pictures(weights, config, asked)}
     if isinstance(config, Beit3Config):
         settings = dict(_SETTINGS.get(weights.kind, {}))
         if "max_text_tokens" in settings:
@@ -271,7 +277,7 @@ def _encoder_config(config: Config, asked: tuple[int, int] | None) -> Beit3Confi
         case ViTSegmenterConfig(family="beit", vit=vit):  # its tables are those of the crop
             return vit
         case ViTSegmenterConfig(vit=vit):
-            return replace(vit, image_size=asked or _CROP)
+            return replace(vit, image_size=asked or (CROP, CROP))
         case _:
             return config
 

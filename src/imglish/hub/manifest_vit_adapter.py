@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from imglish.hub.official_file import OfficialFile, PictureRange, Score
+from imglish.hub.official_file import OfficialFile, PictureRange, Score, ScoredPictures
 from imglish.models.segmenters.config import Mask2FormerConfig, UPerNetConfig
 from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig
 from imglish.models.vit.weights import INDEX
@@ -33,6 +33,7 @@ _CLASSES: dict[DataSet, int] = {
 }
 # Released names of the ViTs' files that are no models here.
 _VITS = {"deit": "DeiT", "augreg": "AugReg", "uniperceiver": "Uni-Perceiver"}
+_LARGE = 896  # crops from which on the configs pad small pictures, which they enlarge otherwise
 _BEIT = "beit_large_patch16_224_pt22k_ft22k"
 _BEIT_BASE = "beit_base_patch16_224_pt22k_ft22k"
 _BEIT_V2 = "beitv2_large_patch16_224_pt1k_ft21k"
@@ -61,10 +62,33 @@ def _file(
         config=config,
         num_labels=config.num_classes,
         pictures=pictures,
+        scored=_scored(path, data, crop),
         parameters=parameters,
         trained_from=trained_from,
         scores=tuple(Score(column, value) for column, value in zip(columns, scores, strict=False)),
         dropped=(INDEX,),
+    )
+
+
+def _scored(path: str, data: DataSet, crop: int) -> ScoredPictures:
+    """How the config's tests show pictures (FACTS, sections 8 and 10)."""
+    if data in ("Cityscapes", "Mapillary"):
+        ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+        return ScoredPictures(crop=crop, scale=(2048, 1024), fit="plain", ratios=ratios)
+    if data == "Pascal Context 59":
+        return ScoredPictures(crop=crop, scale=(4096, 520))
+    if crop < _LARGE:
+        longest = 2048 if data == "ADE20K" else 4 * crop
+        return ScoredPictures(crop=crop, scale=(longest, crop))
+    second, scale = "beitv2" in path, (4 * crop, crop)
+    if not second:
+        return ScoredPictures(crop=crop, scale=scale, ratios=(640 / crop, 768 / crop, 1.0), padding="black")
+    return ScoredPictures(
+        crop=crop,
+        scale=scale,
+        flip=data == "ADE20K",  # the config of a single scale flips
+        ratios=(800 / crop, 832 / crop, 864 / crop, 1.0),
+        padding="mean",
     )
 
 

@@ -45,6 +45,27 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredPictures:
+    """How the published tests of a segmenter show pictures.
+
+    Args:
+        crop: Side of the windows in pixels.
+        scale: (longer, shorter) side that pictures are fitted into, their shape kept.
+        fit: At one scale ``multiple_of_32`` then rounds sides up to multiples of 32, ``plain`` leaves them.
+        flip: True averages with the flipped picture at one scale, too.
+        ratios: Factors of ``scale`` where there are several; each is shown flipped as well.
+        padding: What then fills pictures smaller than the crop; ``none`` enlarges them.
+    """
+
+    crop: int
+    scale: tuple[int, int]
+    fit: Literal["multiple_of_32", "plain"] = "multiple_of_32"
+    flip: bool = False
+    ratios: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    padding: Literal["none", "black", "mean"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OfficialFile:
     """One file that its authors released.
 
@@ -60,6 +81,7 @@ class OfficialFile:
         num_labels: Answers, classes or visual tokens that its head tells apart.
         pictures: The range of the pictures that a BEiT or a segmenter was trained on; one cannot see it in
             the weights.
+        scored: How the published tests of a segmenter show pictures.
         parameters: Published number of parameters in millions.
         trained_from: Name of the checkpoint that fine-tuning began with.
         scores: Published results.
@@ -77,6 +99,7 @@ class OfficialFile:
     config: Config | None = None
     num_labels: int | None = None
     pictures: PictureRange | None = None
+    scored: ScoredPictures | None = None
     parameters: float | None = None
     trained_from: str | None = None
     scores: tuple[Score, ...] = ()

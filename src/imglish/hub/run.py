@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from imglish.errors import CheckpointError
+from imglish.hub.detector_run import read_detector
+from imglish.hub.segmenter_run import adapter_config, read_segmenter
 from imglish.hub.vit_run import VIT_RUNS, read_vit_run
 from imglish.hub.weights import fill
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
@@ -30,7 +32,6 @@ from imglish.models.beit3.weights import resize_positions
 from imglish.models.segmenters.build import beit3_segmenter
 from imglish.models.segmenters.config import segmenter_config
 from imglish.models.vit.config import ViTConfig
-from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.models.weight_map import check_state
 from imglish.text.tokenizer import TextTokenizer
 
@@ -48,6 +49,8 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "retrieval": _TEXT,
     "captioning": (*_TEXT, "num_beams", "length_penalty"),
     "semantic_segmentation": (),
+    "detection": (),
+    "panoptic": (),
     "masked_data_modeling": (),
 }  # fmt: skip
 # The tensor that is as long as there are labels, and the file that names them.
@@ -64,14 +67,19 @@ class LoadedRun:
 
     Args:
         kind: What it does: masked_data_modeling, vqa, nlvr2, image_classification, class_names, retrieval,
-            captioning, semantic_segmentation, masked_image_modeling, backbone or visual_tokenizer.
+            captioning, semantic_segmentation, detection, panoptic, masked_image_modeling, backbone or
+            visual_tokenizer.
         model: In evaluation mode.
         config: Settings of its BEiT-3, or of its ViT (a visual tokenizer's encoder).
         text: Text tokenizer, where the task reads text and one was found.
-        labels: Answers of a vqa model, classes of a segmenter or classifier; ``#0`` and on where nobody says.
+        labels: Answers of a vqa model, classes of a segmenter, detector or classifier; ``#0`` and on where
+            nobody says.
         settings: The task's other settings by name. ``pictures`` says which range a classifier or a BEiT
             takes: ``imagenet`` (ImageNet's mean and deviation) or ``model`` ([-1, 1]); ``crop_share`` how
-            much of the shorter side a classifier sees, the rest being cut off around the middle.
+            much of the shorter side a classifier sees, the rest being cut off around the middle. A
+            segmenter's or detector's ``pictures`` are all settings of how they are shown, as in its run.
+            ``selection`` says which boxes of ATSS and GFL are kept, ``things`` which classes of a panoptic
+            model are things, a bool for each.
     """
 
     kind: str
@@ -86,7 +94,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """Answers (one JSON object a line) or classes (one a line) in the order of their numbers."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        if path.name == "classes.txt":
+        if path.name in ("classes.txt", "things.txt"):
             return tuple(lines)
         return tuple(str(json.loads(line)["answer"]) for line in lines)
     except FileNotFoundError as error:
@@ -94,7 +102,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
             f"{path}: no such file; expected the labels of the model; train it anew"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        form = "class a line" if path.name == "classes.txt" else "answer a line as JSON"
+        form = "class a line" if path.name in ("classes.txt", "things.txt") else "answer a line as JSON"
         raise CheckpointError(
             f"{path}: damaged list of labels ({type(error).__name__}); expected one {form}"
         ) from error
@@ -126,6 +134,14 @@ def load_run(
     kind = _check_task(task, path)
     labels = _run_labels(folder, kind)
     weights = _read_weights(folder / "model.safetensors")
+    if kind in ("detection", "panoptic"):
+        return _detector_run(folder, kind, task, weights, labels, device, image_size)
+    if kind == "semantic_segmentation" and isinstance(task["model"], Mapping) and "kind" in task["model"]:
+        model, vit = read_segmenter(task, weights, len(labels), path, image_size)
+        del task["model"]
+        return LoadedRun(
+            kind=kind, model=model.to(device).eval(), config=vit, text=None, labels=labels, settings=task
+        )
     config = _model_config(task.pop("model"), weights, path)
     if image_size is not None:
         config = _resize_run(weights, config, image_size, folder)
@@ -136,17 +152,43 @@ def load_run(
     except (ValueError, TypeError, IndexError, RuntimeError) as error:
         raise _no_model(path, error) from error
     check_state(weights, expected, where=str(folder))
-    model = _build(kind, config, task, num_labels)
-    model.load_state_dict(weights)
+    built = _build(kind, config, task, num_labels)
+    built.load_state_dict(weights)
     if "max_text_tokens" in task:  # training cuts to what it is told, and fails where the model has no place
         task["max_text_tokens"] = min(int(task["max_text_tokens"]), config.max_text_tokens)
     return LoadedRun(
         kind=kind,
-        model=model.to(device).eval(),
+        model=built.to(device).eval(),
         config=config,
         text=_open_text(folder / "text.spm", config),
         labels=labels,
         settings=task,
+    )
+
+
+def _detector_run(
+    folder: Path,
+    kind: str,
+    task: dict[str, Any],
+    weights: Mapping[str, Tensor],
+    labels: tuple[str, ...],
+    device: torch.device | str,
+    image_size: tuple[int, int] | None,
+) -> LoadedRun:
+    """Load a run of a detector; errors as of `load_run`."""
+    path = folder / "config.yaml"
+    if image_size is not None:
+        raise CheckpointError(f"{folder}: a detector takes pictures of any size; leave image_size out")
+    settings = task["model"]
+    plain = isinstance(settings, Mapping) and "kind" in settings
+    beit3 = None if plain else _model_config(settings, weights, path)
+    model, vit = read_detector(task, weights, len(labels), path, beit3)
+    del task["model"]
+    if kind == "panoptic":
+        things = read_labels(folder / "things.txt")
+        task["things"] = tuple(name in things for name in labels)
+    return LoadedRun(
+        kind=kind, model=model.to(device).eval(), config=vit, text=None, labels=labels, settings=task
     )
 
 
@@ -198,9 +240,14 @@ def read_task(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def used_kind(task: Mapping[str, Any]) -> str:
+    """The kind of `LoadedRun` that a run of a task becomes."""
+    return "panoptic" if task["kind"] == "detection" and task.get("panoptic") else str(task["kind"])
+
+
 def _check_task(task: Mapping[str, Any], path: Path) -> str:
     """The kind of a task that can be used and has all that use needs."""
-    kind = str(task["kind"])
+    kind = used_kind(task)
     if kind not in _NEEDED:
         raise CheckpointError(
             f"{path.parent} is a run of {kind}, which answers nothing by itself; give one of "
@@ -258,19 +305,13 @@ def _build(kind: str, config: Beit3Config, task: Mapping[str, Any], num_labels: 
         case "captioning":
             return Beit3ForCaptioning(config)
         case "semantic_segmentation":
-            adapter = None if task.get("backbone") == "plain_vit" else _adapter(task.get("adapter") or {})
+            plain = task.get("backbone") == "plain_vit"
+            adapter = None if plain else adapter_config(task.get("adapter") or {})
             segmenter = segmenter_config(dict(task.get("segmenter") or {}))
-            return beit3_segmenter(config, adapter, segmenter, num_classes=num_labels)
+            out_blocks = tuple(task.get("out_blocks") or ()) if plain else ()
+            return beit3_segmenter(config, adapter, segmenter, num_classes=num_labels, out_blocks=out_blocks)
         case _:
             return Beit3ForRetrieval(config)
-
-
-def _adapter(settings: Mapping[str, Any]) -> ViTAdapterConfig:
-    """The adapter's settings from a run's YAML, which has lists where the config has tuples."""
-    values: dict[str, Any] = {
-        k: tuple(map(tuple, v)) if isinstance(v, list) else v for k, v in settings.items()
-    }
-    return ViTAdapterConfig(**values)
 
 
 def _model_config(settings: Any, weights: Mapping[str, Tensor], path: Path) -> Beit3Config:
@@ -319,6 +360,6 @@ def _num_labels(kind: str, labels: tuple[str, ...], weights: Mapping[str, Tensor
 def _run_labels(folder: Path, kind: str) -> tuple[str, ...]:
     if kind == "vqa":
         return read_labels(folder / "answers.txt")
-    if kind in ("semantic_segmentation", "image_classification", "class_names"):
+    if kind in ("semantic_segmentation", "detection", "panoptic", "image_classification", "class_names"):
         return read_labels(folder / "classes.txt")
     return ("false", "true") if kind == "nlvr2" else ()

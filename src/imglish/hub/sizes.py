@@ -17,6 +17,7 @@ from imglish.models.beit3.embeddings import POSITION_OFFSET
 from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig
 from imglish.models.vit.config import PatchAggregationConfig, RelativePositions, ViTConfig
 from imglish.models.vit.model import Pooling
+from imglish.models.vit_adapter.presets import UNIPERCEIVER_EPS
 from imglish.models.vqkd.config import VqkdConfig
 
 log = logging.getLogger(__name__)
@@ -105,20 +106,32 @@ def beit3_config(state: State, hints: Hints, asked: tuple[int, int] | None, wher
 
 
 def vit_config(state: State, hints: Hints, asked: tuple[int, int] | None, where: str) -> ViTConfig:
-    """Sizes of a `ViT`; arguments and errors as of `beit3_config`."""
+    """Sizes of a `ViT`; arguments and errors as of `beit3_config`.
+
+    One with a bias on all projections is DeiT's, AugReg's, MAE's or DINOv2's, or with a norm of the embedding
+    Uni-Perceiver's; any other is a BEiT.
+    """
     stem, patch_size = _stem(state, "", where)
-    width = tensor_of(state, "class_token", where, num_dims=3).shape[-1]
+    class_token, all_biases = "class_token" in state, "blocks.0.attention.qkv.bias" in state
+    embedding_norm = "embedding_norm.weight" in state
+    sized, num_dims = ("blocks.0.norm1.weight", 1) if all_biases else ("class_token", 3)
+    width = tensor_of(state, sized, where, num_dims=num_dims).shape[-1]
     table, relative = _relative_table(state)
     positions = state.get("positions")
     num_heads = hints.num_heads or (published_heads(width, where) if table is None else table.shape[1])
+    class_position = not embedding_norm
     if positions is not None:
-        image_size = image_size_of_patches(positions.shape[1] - 1, patch_size, hints, asked, where)
+        num_rows = tensor_of(state, "positions", where, num_dims=3).shape[1]
+        class_position &= class_token or not _is_grid(num_rows, patch_size, hints)
+        num_patches = num_rows - int(class_position)
+        image_size = image_size_of_patches(num_patches, patch_size, hints, asked, where)
     elif table is not None:
         image_size = image_size_of_offsets(len(table), patch_size, hints, asked, where)
     else:
         raise CheckpointError(f"{where}: no position table; expected positions or relative positions")
     hidden = len(tensor_of(state, "blocks.0.feed_forward.fc1.weight", where, num_dims=2))
     first = "patches.proj.weight" if stem == "linear" else "patches.proj.linear.weight"
+    defaults = ViTConfig()
     return ViTConfig(
         image_size=image_size,
         patch_size=patch_size,
@@ -130,8 +143,27 @@ def vit_config(state: State, hints: Hints, asked: tuple[int, int] | None, where:
         mlp_ratio=hidden / width,
         absolute_positions=positions is not None,
         relative_positions=relative,
-        layer_scale=0.1 if "blocks.0.scale1" in state else 0.0,  # its start; the weights say where it went
+        # Its start; the weights say where it went.
+        layer_scale=0.1 if "blocks.0.scale1" in state and not embedding_norm else 0.0,
+        layer_scale_from_zero="blocks.0.scale1" in state and embedding_norm,
+        class_token=class_token,
+        class_position=class_position,
+        attention_bias="all" if all_biases else "query_value",
+        norm_eps=UNIPERCEIVER_EPS if embedding_norm else defaults.norm_eps,
+        output_norm="norm.weight" in state if all_biases else True,
+        rescale_outputs=not all_biases,
+        window_padding="projected" if all_biases and not embedding_norm else "input",
+        position_resampling="size" if all_biases else "scale",
+        embedding_norm=embedding_norm,
+        time_positions=len(state["time_positions"]) if "time_positions" in state else 0,
     )
+
+
+def _is_grid(num_rows: int, patch_size: int, hints: Hints) -> bool:
+    """Whether so many positions are those of patches alone: of the picture as told, else of a square one."""
+    if hints.image_size is not None:
+        return hints.image_size[0] // patch_size * (hints.image_size[1] // patch_size) == num_rows
+    return math.isqrt(num_rows) ** 2 == num_rows
 
 
 def aggregation_config(state: State, depth: int, hints: Hints, where: str) -> PatchAggregationConfig | None:

@@ -53,7 +53,7 @@ class StateFile:
 
 
 def read_state(path: Path) -> StateFile:
-    """Read a ``.safetensors`` file, or any file that ``torch.save`` wrote.
+    """Read a ``.safetensors`` file, arrays of NumPy in an ``.npz``, or any file that ``torch.save`` wrote.
 
     Tensors may lie under ``model``, ``module`` or ``state_dict``; mmcv's files name a segmenter's classes
     beside them. A zip archive may hold one such file. A pickle can hold code: only tensors, plain Python,
@@ -66,7 +66,7 @@ def read_state(path: Path) -> StateFile:
         CheckpointError: It is missing, empty, damaged, a web page, or holds anything else.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected weights (.pth, .pt or .safetensors)")
+        raise CheckpointError(f"{path}: no such file; expected weights (.pth, .pt, .npz or .safetensors)")
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if not start:
@@ -79,6 +79,8 @@ def read_state(path: Path) -> StateFile:
         raise CheckpointError(f"{path}: a pointer of git-lfs, not the weights; fetch them with git lfs pull")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if path.suffix == ".npz":
+        return _read_arrays(path)
     member = _zipped(path)
     if member is None:
         return _read_pickled(path, path)
@@ -138,6 +140,18 @@ def _read_safetensors(path: Path) -> StateFile:
         raise CheckpointError(
             f"{path}: damaged safetensors file ({str(error).splitlines()[0]}); get it anew"
         ) from error
+
+
+def _read_arrays(path: Path) -> StateFile:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+    except TypeError as error:
+        raise CheckpointError(f"{path}: an array of no number type ({error}); expected weights") from error
+    except Exception as error:  # whatever a damaged archive makes the reader stumble over
+        reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+        raise CheckpointError(f"{path}: no .npz of arrays, or cut short ({reason}); get it anew") from error
+    return StateFile(_tensors(arrays, path), Hints())
 
 
 def _read_pickle(path: Path, where: Path) -> object:

@@ -9,6 +9,7 @@ from imglish.errors import CheckpointError
 from imglish.hub.official_file import Kind
 from imglish.models.beit3 import weights as beit3
 from imglish.models.vit.model import Pooling
+from imglish.models.vit.plain_weights import PlainForm, plain_form, plain_map, tells_classes
 from imglish.models.vit.weights import INDEX, PRETRAINING_MAP, classification_map, vit_rules
 from imglish.models.weight_map import WeightMap
 
@@ -40,11 +41,19 @@ _SHARED_HEADS = ("captioning",)
 
 
 class Recognised(NamedTuple):
-    """Whose names a state dict has, and of which model."""
+    """Whose names a state dict has, and of which model.
+
+    Args:
+        family: Which model.
+        layout: Whose names.
+        kind: What the model does.
+        form: Which official names, of a plain ViT with biases on all projections; None of a BEiT.
+    """
 
     family: Family
     layout: Layout
     kind: Kind
+    form: PlainForm | None = None
 
 
 def recognise(names: Collection[str], where: str) -> Recognised:
@@ -79,17 +88,21 @@ def recognise(names: Collection[str], where: str) -> Recognised:
     if {"blocks.0.attn.norm.weight", "blocks.0.mlp.norm.weight", "blocks.0.attn.qkv.weight"} <= has:
         kind: Kind = "image_classification" if "head.weight" in has else "backbone"
         return Recognised("beit3", "timm-vision", kind)
+    if (form := plain_form(has)) is not None:
+        classifies = form != "uniperceiver" and tells_classes(has)
+        return Recognised("vit", "official", "image_classification" if classifies else "backbone", form)
     if "blocks.0.attn.q_bias" in has:
         return Recognised("vit", "official", _vit_kind(has, "lm_head.", "head."))
-    if "vit.blocks.0.attention.query_bias" in has:
+    if {"vit.blocks.0.attention.query_bias", "vit.blocks.0.attention.qkv.bias"} & has:
         kind = _vit_kind(has, "token_head.", "head.")
         return Recognised("vit", "imglish", "image_classification" if kind == "backbone" else kind)
-    if "blocks.0.attention.query_bias" in has:
+    if {"blocks.0.attention.query_bias", "blocks.0.attention.qkv.bias"} & has:
         return Recognised("vit", "imglish", "backbone")
     some = ", ".join(sorted(has)[:3])
     raise CheckpointError(
         f"{where}: weights of no model known here (its {len(has)} names begin with {some}); expected BEiT-3, "
-        "BEiT, BEiT v2, a VQ-KD tokenizer or a segmenter of ViT-Adapter; give one of those, or a run folder"
+        "BEiT, BEiT v2, a VQ-KD tokenizer, a ViT of DeiT, AugReg, MAE, DINOv2 or Uni-Perceiver, or a "
+        "segmenter of ViT-Adapter; give one of those, or a run folder"
     )
 
 
@@ -138,8 +151,16 @@ def beit3_map(kind: Kind) -> WeightMap:
             return beit3.ENCODER_MAP
 
 
-def vit_map(kind: Kind, pooling: Pooling) -> WeightMap:
-    """Names of a BEiT: fine-tuned to classify, as it is pretrained, or its ViT alone."""
+def vit_map(kind: Kind, pooling: Pooling, form: PlainForm | None = None) -> WeightMap:
+    """Names of a BEiT: fine-tuned to classify, as it is pretrained, or its ViT alone.
+
+    Args:
+        kind: What it does.
+        pooling: How its class is read.
+        form: Whose official names, where it has biases on all projections and so is no BEiT.
+    """
+    if form is not None:
+        return plain_map(form, pooling=pooling if kind == "image_classification" else None)
     match kind:
         case "image_classification":
             return classification_map(pooling)

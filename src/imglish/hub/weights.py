@@ -65,7 +65,7 @@ class Weights:
         pictures: The range of the pictures that a BEiT or a segmenter was trained on; None where nobody says.
         labels: Names of a segmenter's classes, where the file tells them.
         vision_only: True where the file holds a BEiT-3's vision side alone.
-        dropped: Names of the file that were left out on purpose.
+        dropped: Names of the file that were left out on purpose; of a head that was, ours.
     """
 
     kind: Kind
@@ -204,7 +204,10 @@ def backbone_of(weights: Weights) -> Weights:
         raise CheckpointError(f"{weights.where}: a {what}, which is no backbone; give a BEiT or BEiT-3")
     prefix = "encoder." if isinstance(weights.config, Beit3Config) else "vit."
     state = {name.removeprefix(prefix): w for name, w in weights.state.items() if name.startswith(prefix)}
-    return replace(weights, kind="backbone", state=state, aggregation=None)
+    heads = tuple(name for name in weights.state if not name.startswith(prefix))
+    return replace(
+        weights, kind="backbone", state=state, aggregation=None, dropped=(*weights.dropped, *heads)
+    )
 
 
 def resize(weights: Weights, image_size: Size) -> Weights:

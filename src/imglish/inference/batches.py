@@ -88,14 +88,22 @@ class Batches:
             prepared, sizes = [], []
             for number, picture in enumerate(pictures[first : first + self._size], first + 1):
                 if picture is not before:  # many questions may be about the same one
-                    name = f"{called} {number}" if len(pictures) > 1 else f"the {called}"
-                    opened = open_picture(picture, name, max_pixels=self._max_pixels)
+                    opened = self._open(picture, number, len(pictures), called)
                     size = (opened.shape[1], opened.shape[2])
                     image = prepare(opened, side, imagenet=imagenet, crop_share=crop_share)
                     before = picture
                 prepared.append(image)
                 sizes.append(size)
             yield torch.stack(prepared).to(self._like.device, self._like.dtype), sizes
+
+    def opened(self, pictures: list[Picture], called: str = "picture") -> Iterator[Tensor]:
+        """The pictures as they are, uint8 (3, H, W); ``called`` as of `images`."""
+        for number, picture in enumerate(pictures, start=1):
+            yield self._open(picture, number, len(pictures), called)
+
+    def _open(self, picture: Picture, number: int, count: int, called: str) -> Tensor:
+        name = f"{called} {number}" if count > 1 else f"the {called}"
+        return open_picture(picture, name, max_pixels=self._max_pixels)
 
     def token_ids(self, texts: Sequence[str]) -> Iterator[Tensor]:
         """Batches int64 (B, T), cut as in training and padded."""

@@ -19,8 +19,27 @@ from imglish.hub.run import LoadedRun
 from imglish.inference.batches import Batches, list_texts, pair, positive, text_tokenizer
 from imglish.inference.class_map import largest_at_size
 from imglish.inference.class_names import choose_classes, write_prompts
+from imglish.inference.detection import (
+    Detected,
+    Panoptic,
+    detect_picture,
+    panoptic_picture,
+    plain_objects,
+    shown_views,
+)
 from imglish.inference.pictures import MAX_PIXELS, Picture, Pictures, list_pictures
-from imglish.inference.sources import ANSWERS, CAPTIONS, DUAL, PICTURE_VECTORS, SEGMENTS, STATEMENTS, Source
+from imglish.inference.segmentation import Segmentation, segment_picture, shown_pictures
+from imglish.inference.sources import (
+    ANSWERS,
+    CAPTIONS,
+    DUAL,
+    OBJECTS,
+    PANOPTIC,
+    PICTURE_VECTORS,
+    SEGMENTS,
+    STATEMENTS,
+    Source,
+)
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
 from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForRetrieval, Beit3ForVqa
 from imglish.models.vit.model import ViTForClassification
@@ -53,19 +72,13 @@ class Match(NamedTuple):
     similarity: float
 
 
-class Segmentation(NamedTuple):
-    """The class of each pixel, int64 (H, W), as an index into ``names``."""
-
-    classes: NDArray[np.int64]
-    names: tuple[str, ...]
-
-
 class Predictor:
     """Everything that BEiT-3 answers, with weights of any origin, and the classes of BEiT and BEiT v2.
 
     `caption` pictures, `answer` questions about them, `classify` them (the classes of training, or names of
     your own), `embed_images` and `embed_texts` as vectors, `match` and `search` pictures by texts, `judge`
-    statements about two of them, and `segment` them.
+    statements about two of them, `segment` them, `detect` objects in them, and cut them into `panoptic`
+    segments.
 
     Methods take one picture and return one plain result, or take a sequence and return as many. A picture is
     a path, encoded bytes, a PIL image, a NumPy array uint8 (H, W, 3) or (H, W), or a tensor uint8 (3, H, W);
@@ -276,19 +289,99 @@ class Predictor:
         return _one_or_all([probability for batch in true for probability in batch.tolist()], single)
 
     @overload
-    def segment(self, pictures: Picture) -> Segmentation: ...  # type: ignore[overload-overlap]
+    def segment(  # type: ignore[overload-overlap]
+        self, pictures: Picture, *, scales: Sequence[float] | None = None, flip: bool | None = None
+    ) -> Segmentation: ...
     @overload
-    def segment(self, pictures: Sequence[Picture]) -> list[Segmentation]: ...
+    def segment(
+        self, pictures: Sequence[Picture], *, scales: Sequence[float] | None = None, flip: bool | None = None
+    ) -> list[Segmentation]: ...
     @torch.no_grad()
-    def segment(self, pictures: Pictures) -> Segmentation | list[Segmentation]:
-        """The class of each pixel of the picture, (H, W), as an index into the names returned beside it."""
+    def segment(
+        self, pictures: Pictures, *, scales: Sequence[float] | None = None, flip: bool | None = None
+    ) -> Segmentation | list[Segmentation]:
+        """The class of each pixel of the picture, (H, W), as an index into the names returned beside it.
+
+        Pictures of any size and shape are shown as the weights were scored in training: in the same range,
+        fitted into the same size, through the same windows. Released segmenters have the settings of their
+        published test at one scale.
+
+        Args:
+            pictures: One or several.
+            scales: Factors of the size at which pictures are shown, whose answers are averaged, such as (0.5,
+                0.75, 1.0, 1.25, 1.5, 1.75); None shows them as in training's evaluation.
+            flip: True averages with flipped pictures, False does not; None does as training's evaluation.
+        """
         run = self._source.get(SEGMENTS)
         listed, single = list_pictures(pictures)
-        maps = [
-            Segmentation(largest_at_size(logits, size), run.labels)
-            for images, sizes in self._batches(run).sized_images(listed)
-            for logits, size in zip(class_scores(run.model(images)), sizes, strict=True)
-        ]
+        shown, batches = shown_pictures(run, scales, flip), self._batches(run)
+        if shown is not None:
+            maps = [segment_picture(run, picture, shown) for picture in batches.opened(listed)]
+        else:
+            maps = [
+                largest_at_size(logits, size)
+                for images, sizes in batches.sized_images(listed)
+                for logits, size in zip(class_scores(run.model(images)), sizes, strict=True)
+            ]
+        return _one_or_all([Segmentation(classes, run.labels) for classes in maps], single)
+
+    @overload
+    def detect(  # type: ignore[overload-overlap]
+        self,
+        pictures: Picture,
+        *,
+        min_score: float = 0.3,
+        scales: Sequence[float] | None = None,
+        flip: bool | None = None,
+    ) -> Detected: ...
+    @overload
+    def detect(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        min_score: float = 0.3,
+        scales: Sequence[float] | None = None,
+        flip: bool | None = None,
+    ) -> list[Detected]: ...
+    @torch.no_grad()
+    def detect(
+        self,
+        pictures: Pictures,
+        *,
+        min_score: float = 0.3,
+        scales: Sequence[float] | None = None,
+        flip: bool | None = None,
+    ) -> Detected | list[Detected]:
+        """The objects in pictures: names, scores, boxes, and masks where the detector draws them.
+
+        Pictures of any size are shown as the weights were scored in training.
+
+        Args:
+            pictures: One or several.
+            min_score: Objects that are less sure are left out; 0 gives all that evaluation scores.
+            scales: Factors of the (first) size at which pictures are shown, whose answers are merged, such as
+                (0.75, 1.0, 1.25); None shows them as in training's evaluation.
+            flip: True merges with flipped pictures, False does not; None does as training's evaluation.
+        """
+        run = self._source.get(OBJECTS)
+        listed, single = list_pictures(pictures)
+        if isinstance(min_score, bool) or not isinstance(min_score, int | float) or not 0 <= min_score <= 1:
+            raise ConfigError(f"min_score must lie in [0, 1]; got {min_score!r}")
+        shown = shown_views(run, scales, flip)
+        found = (detect_picture(run, picture, shown) for picture in self._batches(run).opened(listed))
+        return _one_or_all([plain_objects(one, run.labels, min_score) for one in found], single)
+
+    @overload
+    def panoptic(self, pictures: Picture) -> Panoptic: ...  # type: ignore[overload-overlap]
+    @overload
+    def panoptic(self, pictures: Sequence[Picture]) -> list[Panoptic]: ...
+    @torch.no_grad()
+    def panoptic(self, pictures: Pictures) -> Panoptic | list[Panoptic]:
+        """The segments of things and stuff that pictures are cut into."""
+        run = self._source.get(PANOPTIC)
+        listed, single = list_pictures(pictures)
+        shown, batches = shown_views(run, None, None), self._batches(run)
+        maps = [panoptic_picture(run, picture, shown) for picture in batches.opened(listed)]
         return _one_or_all(maps, single)
 
     def _encode_classes(self, texts: tuple[tuple[str, ...], ...], run: LoadedRun) -> Tensor:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import yaml
 
 from imglish.errors import CheckpointError
 from imglish.hub.load import load_model
-from imglish.hub.run import LoadedRun, load_run
+from imglish.hub.run import LoadedRun, load_run, read_task, used_kind
 
 
 class Use(NamedTuple):
@@ -38,6 +37,8 @@ CLASSES = Use(
     ("image_classification",), "image_classification", "beit3_base_patch16_224_in1k", reads_text=False
 )
 SEGMENTS = Use(("semantic_segmentation",), "segmentation", "", reads_text=False)
+OBJECTS = Use(("detection",), "detection", "", reads_text=False)
+PANOPTIC = Use(("panoptic",), "panoptic", "", reads_text=False)
 
 
 class Source:
@@ -138,10 +139,4 @@ def _is_run(folder: Path) -> bool:
 
 
 def _kind(folder: Path) -> str:
-    path = folder / "config.yaml"
-    try:
-        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["task"]["kind"])
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise CheckpointError(
-            f"{path}: damaged ({type(error).__name__}); expected the settings of a run and its task"
-        ) from error
+    return used_kind(read_task(folder / "config.yaml"))

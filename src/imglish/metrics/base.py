@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, distributed as dist
+
+T = TypeVar("T")
 
 
 class Metric(Protocol):
@@ -39,6 +41,15 @@ def join_over_ranks(rows: Tensor) -> Tensor:
     parts: list[Tensor | None] = [None] * dist.get_world_size()
     dist.all_gather_object(parts, rows)
     return torch.cat([part for part in parts if part is not None])
+
+
+def gather_over_ranks(mine: T) -> list[T]:
+    """What each rank has, in the order of ranks: any Python object, and one of it where there is one rank."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return [mine]
+    parts: list[T | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, mine)
+    return [part for part in parts if part is not None]
 
 
 def first_of_each(ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Intersection over union of class maps."""
+"""Intersection over union, Dice and accuracy of class maps."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from imglish.metrics.base import sum_over_ranks
 
 
 class SegmentationIou:
-    """Mean IoU over classes and over groups of classes, accuracy of pixels and mean over classes of it.
+    """Mean IoU over classes and over groups of them, mean Dice, accuracy of pixels and its mean over classes.
 
     The whole data set is one sum: no mean over pictures. A class that neither the truth nor the prediction
-    ever has is left out of mean IoU, one that the truth never has out of mean accuracy. These are mIoU, aAcc
-    and mAcc of the official evaluation.
+    ever has is left out of mean IoU and mean Dice, one that the truth never has out of mean accuracy. These
+    are mIoU, mDice, aAcc and mAcc of the official evaluation.
 
     Args:
         classes: Names of the classes in the order of their ids.
@@ -34,6 +34,11 @@ class SegmentationIou:
         size = len(self._classes)
         self._confusion = torch.zeros(size, size, dtype=torch.float64)  # rows are the truth
 
+    def class_shares(self) -> Tensor:
+        """The share of each class among the labelled pixels counted, float64 (classes,)."""
+        true = self._confusion.sum(1)
+        return true / true.sum().clamp(min=1)
+
     def update(self, predicted: Tensor, masks: Tensor) -> None:
         """Count pixels: predicted and true class ids int64 (B, H, W)."""
         size = len(self._classes)
@@ -48,22 +53,26 @@ class SegmentationIou:
     def compute(self) -> dict[str, float]:
         """Scores of all that was counted.
 
-        ``semantic/`` ``mean_iou``, ``mean_iou_<group>``, ``pixel_accuracy``, ``mean_accuracy``, and
-        ``iou/<class>`` and ``accuracy/<class>`` of those that are not left out.
+        ``semantic/`` ``mean_iou``, ``mean_iou_<group>``, ``mean_dice``, ``pixel_accuracy``,
+        ``mean_accuracy``, and ``iou/<class>``, ``dice/<class>`` and ``accuracy/<class>`` of those that are
+        not left out.
         """
         right, true = self._confusion.diag(), self._confusion.sum(1)
         union = self._confusion.sum(0) + true - right
         names, everything = self._classes, range(len(self._classes))
         iou = {i: float(right[i] / union[i]) for i in everything if union[i] > 0}
+        dice = {i: 2 * value / (1 + value) for i, value in iou.items()}
         accuracy = {i: float(right[i] / true[i]) for i in everything if true[i] > 0}
         scores = {
             "semantic/mean_iou": _mean(iou, everything),
+            "semantic/mean_dice": _mean(dice, everything),
             "semantic/pixel_accuracy": float(right.sum() / true.sum().clamp(min=1)),
             "semantic/mean_accuracy": _mean(accuracy, everything),
         }
         scores |= {f"semantic/mean_iou_{name}": _mean(iou, ids) for name, ids in self._groups.items()}
-        scores |= {f"semantic/iou/{names[i]}": value for i, value in iou.items()}
-        return scores | {f"semantic/accuracy/{names[i]}": value for i, value in accuracy.items()}
+        for name, values in (("iou", iou), ("dice", dice), ("accuracy", accuracy)):
+            scores |= {f"semantic/{name}/{names[i]}": value for i, value in values.items()}
+        return scores
 
 
 def _mean(values: Mapping[int, float], ids: Sequence[int]) -> float:

@@ -54,6 +54,14 @@ class Rule:
         return target.format(**parts)
 
 
+def conv_norm_rules(official: str, ours: str, *, norm: str = "bn") -> tuple[Rule, ...]:
+    """Rules of a convolution with its norm, whose official name is ``bn`` or ``gn``."""
+    return (
+        Rule(f"{official}conv.{{part}}", f"{ours}conv.{{part}}"),
+        Rule(f"{official}{norm}.{{part}}", f"{ours}norm.{{part}}"),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class WeightMap:
     """All rules of one model.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imglish.nn.linear import Linear
 from imglish.ops.attention import attend_with_shared
 from imglish.structures.tokens import TokenLayout
 
@@ -49,11 +50,11 @@ class MultiwayAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query = route(lambda: nn.Linear(width, width))
-        self.key = route(lambda: nn.Linear(width, width))
-        self.value = route(lambda: nn.Linear(width, width))
+        self.query = route(lambda: Linear(width, width))
+        self.key = route(lambda: Linear(width, width))
+        self.value = route(lambda: Linear(width, width))
         self.inner_norm = route(lambda: nn.LayerNorm(width, eps=eps)) if inner_norm else None
-        self.output = route(lambda: nn.Linear(width, width))
+        self.output = route(lambda: Linear(width, width))
 
     def forward(self, x: Tensor, layout: TokenLayout, mask: Tensor | None = None) -> Tensor:
         """Let tokens (B, N, C) look at each other.

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from imglish.nn.linear import Linear
 from imglish.ops.deformable_attention import Form, LevelSizes, deformable_attention
 
 
@@ -41,10 +42,10 @@ class DeformableAttention(nn.Module):
             raise ValueError(f"value width {inner} is not divisible by num_heads {num_heads}")
         self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
         self.form: Form = form
-        self.sampling_offsets = nn.Linear(width, num_heads * num_levels * num_points * 2)
-        self.attention_weights = nn.Linear(width, num_heads * num_levels * num_points)
-        self.value_proj = nn.Linear(width, inner)
-        self.output_proj = nn.Linear(inner, width)
+        self.sampling_offsets = Linear(width, num_heads * num_levels * num_points * 2)
+        self.attention_weights = Linear(width, num_heads * num_levels * num_points)
+        self.value_proj = Linear(width, inner)
+        self.output_proj = Linear(inner, width)
         self.init_weights()
 
     def forward(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imglish.nn.linear import Linear
+
 
 class FeedForward(nn.Module):
     """Linear, GELU (exact), optional norm, linear.
@@ -18,9 +20,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, *, sub_norm: bool = False, eps: float = 1e-5) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = Linear(width, hidden)
         self.norm = nn.LayerNorm(hidden, eps=eps) if sub_norm else nn.Identity()
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""

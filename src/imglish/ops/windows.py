@@ -8,6 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from imglish.ops.sizes import same_size
+
 
 def partition_windows(x: Tensor, window: tuple[int, int]) -> Tensor:
     """Cut a map into windows, row by row of windows.
@@ -21,10 +23,11 @@ def partition_windows(x: Tensor, window: tuple[int, int]) -> Tensor:
         (B x n, h x w, C).
     """
     height, width = window
-    down, right = -x.shape[1] % height, -x.shape[2] % width
-    if down or right:
+    rows, columns = -(-x.shape[1] // height), -(-x.shape[2] // width)
+    down, right = rows * height - x.shape[1], columns * width - x.shape[2]
+    if not same_size((down, right), (0, 0)):
         x = F.pad(x, (0, 0, 0, right, 0, down))
-    x = x.unflatten(2, (-1, width)).unflatten(1, (-1, height))  # (B, rows, h, columns, w, C)
+    x = x.unflatten(2, (columns, width)).unflatten(1, (rows, height))  # (B, rows, h, columns, w, C)
     return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
 

@@ -16,15 +16,14 @@ from imglish.config.core import differences
 from imglish.data.loader import SinglePlan, prefetch
 from imglish.errors import ConfigError
 from imglish.evaluation.evaluate import evaluate
+from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.models.beit3.layers import is_task_head, layer_of
-from imglish.models.segmenters.layers import layer_of as segmenter_layer_of
-from imglish.models.segmenters.mask2former import Mask2Former
-from imglish.models.segmenters.semantic import SemanticSegmenter
 from imglish.models.vit.layers import NOT_DECAYED, layer_of as vit_layer_of
 from imglish.models.vqkd.model import Vqkd
 from imglish.recipes.assembly import (
     captioning,
     classification,
+    detection,
     masked_image_modeling,
     nlvr2,
     pretraining,
@@ -50,7 +49,10 @@ from imglish.recipes.config import (
     VqaTask,
 )
 from imglish.recipes.data_config import WorldStreamData
-from imglish.recipes.initial import find_encoder, find_vit, initial_text, load_initial
+from imglish.recipes.dense_rates import Tree, decayed_by_name, dense_rates, stands_on_maps
+from imglish.recipes.detection_config import DetectionTask
+from imglish.recipes.initial import find_encoder, initial_text, load_initial
+from imglish.recipes.initial_vit import find_vit
 from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.sources import world_corpus
 from imglish.text.tokenizer import TextTokenizer
@@ -74,6 +76,7 @@ _WITHOUT_TEST = (
     MaskedDataModelingTask,
     MaskedImageModelingTask,
     SegmentationTask,
+    DetectionTask,
 )
 _MOST_NAMES = 8  # that are told one by one
 WORLD_VOCABULARY = 400  # sentencepiece pieces asked for on the World's corpus
@@ -143,7 +146,9 @@ def _train(
     if config.init:
         fresh = load_initial(model, config.init)
         log.info("weights from %s; starting anew: %s", config.init, in_short(fresh))
-    exceptions, rates = _not_decayed(model), _rates(model, config.optimizer)
+    tree: Tree = "detection" if isinstance(config.task, DetectionTask) else "segmentation"
+    exceptions, rates = _not_decayed(model), _rates(model, config.optimizer, tree)
+    decayed = decayed_by_name(model, config.optimizer, tree)
     checkpoints = Checkpoints(
         folder.checkpoints_path, settings.keep_checkpoints, background=settings.save_in_background
     )
@@ -161,7 +166,9 @@ def _train(
     )
     state = TrainState(
         model=model,
-        optimizer=build_optimizer(model, config.optimizer, exceptions=exceptions, scale=rates),
+        optimizer=build_optimizer(
+            model, config.optimizer, exceptions=exceptions, scale=rates, decayed=decayed
+        ),
         ema=Ema(model, settings.ema_decay) if settings.ema_decay else None,
     )
     # Dropout and the like must differ between ranks, initial weights must not.
@@ -278,7 +285,9 @@ def assemble(
             text = text_tokenizer(config, folder, task.model.vocab_size)
             return classification.assemble_class_names(config, task, text, folder, shares, splits)
         case SegmentationTask():
-            return segmentation.assemble_segmentation(config, task, folder, shares)
+            return segmentation.assemble_segmentation(config, task, folder, shares, splits)
+        case DetectionTask():
+            return detection.assemble_detection(config, task, folder, shares, splits)
 
 
 def _check_lengths(task: TaskConfig) -> None:
@@ -289,6 +298,7 @@ def _check_lengths(task: TaskConfig) -> None:
         ImageClassificationTask,
         ViTClassificationTask,
         SegmentationTask,
+        DetectionTask,
     )
     if isinstance(task, wordless):
         return
@@ -347,7 +357,7 @@ def _check_folder(folder: RunFolder, config: RunConfig, resume: bool) -> None:
             )
 
 
-def _rates(model: torch.nn.Module, optimizer: OptimizerConfig) -> Callable[[str], float]:
+def _rates(model: torch.nn.Module, optimizer: OptimizerConfig, tree: Tree) -> Callable[[str], float]:
     """Learning-rate factor of a parameter by its name: of its layer, or of a new classification head.
 
     Raises:
@@ -360,14 +370,13 @@ def _rates(model: torch.nn.Module, optimizer: OptimizerConfig) -> Callable[[str]
                 "set it to 1"
             )
         return lambda name: 1.0
+    if stands_on_maps(model):
+        return dense_rates(model, optimizer, tree)
     if (found := find_vit(model)) is not None:
         prefix, depth, number = found[0], found[1].depth, vit_layer_of
     else:
         prefix, encoder = find_encoder(model)
         depth, number = encoder.config.depth, layer_of
-    if isinstance(model, (SemanticSegmenter, Mask2Former)):
-        masks, decay = isinstance(model, Mask2Former), optimizer.layer_decay
-        return lambda name: layer_scale(segmenter_layer_of(name, depth, masks=masks), depth, decay)
 
     def rate(name: str) -> float:
         inside = name.startswith(prefix)
@@ -382,9 +391,11 @@ def _not_decayed(model: torch.nn.Module) -> set[str]:
     """What the models say is not decayed, by the names of the whole model."""
     if isinstance(model, Vqkd):
         return {f"{part}.{name}" for part in ("encoder", "decoder") for name in ("class_token", "positions")}
-    if (found := find_vit(model)) is not None:
-        if isinstance(model, (SemanticSegmenter, Mask2Former)):
-            return set()  # the official exceptions match no backbone's names (adapter FACTS, section 6)
+    found = find_vit(model)
+    beit3 = any(isinstance(module, Beit3Encoder) for module in model.modules())
+    if stands_on_maps(model) and not beit3:
+        return set()  # the official exceptions match no backbone's names (adapter FACTS, section 6)
+    if found is not None:
         return {found[0] + name for name in NOT_DECAYED}
     prefix, encoder = find_encoder(model)
     return {prefix + name for name in encoder.no_weight_decay()} | {"logit_scale"}

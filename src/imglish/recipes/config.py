@@ -10,10 +10,12 @@ from imglish.data.transforms.randaugment import RandAugment
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.segmenters.config import SegmenterConfig, SemanticFpnConfig
 from imglish.models.vit.config import ViTConfig
+from imglish.models.vit_adapter.backbone_config import BackboneConfig
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.models.vqkd.config import VqkdConfig
 from imglish.recipes.beit_config import MaskedImageModelingTask
 from imglish.recipes.data_config import DataConfig, WorldStreamData, at_least, shares
+from imglish.recipes.detection_config import DetectionTask
 from imglish.recipes.segmentation_config import SegmentationPictures, WholePictures
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
@@ -350,12 +352,15 @@ class ClassNamesTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentationTask:
-    """Semantic segmentation over the vision side, with ViT-Adapter or without.
+    """Semantic segmentation over a plain ViT, with ViT-Adapter or without.
 
     Args:
-        model: The Multiway Transformer whose vision side is the backbone.
+        model: The ViT: a BEiT-3, whose vision side is taken, or of kind ``vit`` (DeiT, AugReg, MAE, DINOv2),
+            ``beit``, ``uniperceiver`` or ``timm``.
         backbone: ``vit_adapter``, or ``plain_vit``: maps of four blocks, enlarged and made smaller.
         adapter: Settings of the adapter; ``plain_vit`` has none.
+        out_blocks: The four blocks of ``plain_vit``, counted from 0; empty means the last of each quarter.
+            ``vit_adapter`` has none.
         segmenter: What stands on it: Semantic FPN, UPerNet, SETR-PUP or Mask2Former.
         pictures: How they are prepared: ``whole`` as they are, ``cropped`` by the official pipelines.
         auxiliary_weight: Weight of the auxiliary head's loss, where there is one.
@@ -364,9 +369,10 @@ class SegmentationTask:
     """
 
     kind: Literal["semantic_segmentation"] = "semantic_segmentation"
-    model: Beit3Config = Beit3Config()
+    model: BackboneConfig = Beit3Config()
     backbone: Literal["vit_adapter", "plain_vit"] = "vit_adapter"
     adapter: ViTAdapterConfig = ViTAdapterConfig()
+    out_blocks: tuple[int, ...] = ()
     segmenter: SegmenterConfig = SemanticFpnConfig()
     pictures: SegmentationPictures = WholePictures()
     auxiliary_weight: float = 0.4
@@ -390,6 +396,7 @@ TaskConfig = (
     | ViTClassificationTask
     | ClassNamesTask
     | SegmentationTask
+    | DetectionTask
 )
 
 

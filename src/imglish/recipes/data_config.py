@@ -300,6 +300,82 @@ class SegmentationSetData:
         at_least(self, num_validation=0)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CocoInstancesData:
+    """Pictures with objects in a COCO-style json: COCO, Objects365 or own ones (docs/detection-data.md).
+
+    Args:
+        root: The folder that all else is relative to.
+        train: The json of training.
+        train_images: The folder of its pictures.
+        validation: The json that is scored.
+        validation_images: The folder of its pictures.
+        semantic: Folder of class maps, in it one for each of the two folders of pictures, for HTC's semantic
+            branch; empty where there are none.
+        semantic_first: The value of class 0 in these maps.
+        num_validation: Pictures that are scored; 0 scores all.
+    """
+
+    kind: Literal["coco_instances"] = "coco_instances"
+    root: Path = Path("data/coco")
+    train: str = "annotations/instances_train2017.json"
+    train_images: str = "train2017"
+    validation: str = "annotations/instances_val2017.json"
+    validation_images: str = "val2017"
+    semantic: str = ""
+    semantic_first: int = 0
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, semantic_first=0, num_validation=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CocoPanopticData:
+    """Pictures cut into segments: COCO panoptic json files and the folders of their maps.
+
+    Args:
+        root: The folder that all else is relative to.
+        train: The json of training.
+        train_images: The folder of its pictures.
+        train_maps: The folder of its segment maps.
+        validation: The json that is scored.
+        validation_images: The folder of its pictures.
+        validation_maps: The folder of its segment maps.
+        num_validation: Pictures that are scored; 0 scores all.
+    """
+
+    kind: Literal["coco_panoptic"] = "coco_panoptic"
+    root: Path = Path("data/coco")
+    train: str = "annotations/panoptic_train2017.json"
+    train_images: str = "train2017"
+    train_maps: str = "annotations/panoptic_train2017"
+    validation: str = "annotations/panoptic_val2017.json"
+    validation_images: str = "val2017"
+    validation_maps: str = "annotations/panoptic_val2017"
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class YoloData:
+    """Pictures with YOLO's text labels (docs/detection-data.md).
+
+    Args:
+        root: The folder with images and labels, and classes.txt or a .yaml file with names.
+        num_validation: Pictures that are scored; 0 scores all.
+    """
+
+    kind: Literal["yolo"] = "yolo"
+    root: Path = Path("data/own")
+    num_validation: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, num_validation=0)
+
+
 DataConfig = (
     WorldStreamData
     | FolderData
@@ -312,4 +388,7 @@ DataConfig = (
     | ShardsData
     | SegmentationFolderData
     | SegmentationSetData
+    | CocoInstancesData
+    | CocoPanopticData
+    | YoloData
 )

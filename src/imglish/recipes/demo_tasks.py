@@ -156,7 +156,7 @@ def upernet_demo(*, world: Path = Path("world"), num_steps: int = 600) -> RunCon
     Expect:   mean IoU 0.89, of things 0.86 (one run, 2026-11-21; 0.62 and 0.49 after 250 steps).
     """
     segmenter = UPerNetConfig(head_width=64, auxiliary_width=64)
-    return _segmentation("upernet_demo", segmenter, num_steps, world=world, head_lr_scale=3.0)
+    return _segmentation("upernet_demo", segmenter, num_steps, world=world)
 
 
 def mask2former_demo(*, world: Path = Path("world"), num_steps: int = 1500) -> RunConfig:
@@ -176,7 +176,7 @@ def mask2former_demo(*, world: Path = Path("world"), num_steps: int = 1500) -> R
         feed_forward_width=128,
         num_groups=8,
     )
-    return _segmentation("mask2former_demo", segmenter, num_steps, world=world, head_lr_scale=3.0, warmup=50)
+    return _segmentation("mask2former_demo", segmenter, num_steps, world=world, warmup=50)
 
 
 def from_scratch(config: RunConfig, text_tokenizer: Path) -> RunConfig:
@@ -195,7 +195,6 @@ def _segmentation(
     num_steps: int,
     *,
     world: Path,
-    head_lr_scale: float = 1.0,
     warmup: int = 20,
 ) -> RunConfig:
     """A segmenter over the World model with ViT-Adapter; Mask2Former compares masks at 512 points."""
@@ -210,7 +209,7 @@ def _segmentation(
         ),
         data=FolderData(root=world, num_validation=200),
         init="world",
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05, head_lr_scale=head_lr_scale),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05),
         schedule=ScheduleConfig(warmup_steps=min(warmup, num_steps // 5)),
         train=_train(num_steps),
     )

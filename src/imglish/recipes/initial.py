@@ -16,80 +16,30 @@ from imglish.hub.manifest_beit3 import TEXT_TOKENIZER
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.models.beit3.weights import resize_positions
-from imglish.models.vit.config import ViTConfig
-from imglish.models.vit.model import ViT, ViTForClassification
-from imglish.models.vit.weights import share_out_table
-from imglish.models.vqkd.model import Vqkd
-from imglish.recipes.run_folder import EMBEDDED, RunFolder, find_run
+from imglish.recipes.initial_vit import find_timm, find_vit, load_timm, load_vit
+from imglish.recipes.run_folder import RunFolder, find_run
 from imglish.text.tokenizer import TextTokenizer
 
+_HELD = "backbone.backbone."
 _POSITIONS = "encoder.vision_embedding.positions.weight"
 
 
 def load_initial(model: nn.Module, name: str) -> list[str]:
-    """Let a model start from weights, by `load_vit` or `load_encoder`; arguments and errors as of these."""
-    return load_encoder(model, name) if find_vit(model) is None else load_vit(model, name)
+    """Let a model start from weights; returns the names of the parameters that start anew.
 
-
-def load_vit(model: nn.Module, name: str) -> list[str]:
-    """Take over a plain ViT, and heads of the same name and shape.
-
-    Position tables are resampled where the pictures have another size. Where the weights have one table of
-    relative positions for all blocks and the model one for each, as BEiT's pretraining and its fine-tuning,
-    each block starts from a copy. A classifier that normalises the mean of the patches does so anew after
-    pretraining, which had no such mean (parity FACTS, section 10).
-
-    Args:
-        model: A model that holds a `ViT`.
-        name: The folder of a run, official weights by name, a file of them, or the id of a repository of the
-            Hugging Face Hub.
-
-    Returns:
-        Names of the parameters that start anew, such as a new head.
-
-    Raises:
-        CheckpointError: There are no such weights, or they are of another architecture.
+    What holds our ViT does so by `load_vit`, what holds one of timm by `load_timm`, and what holds a BEiT-3
+    by `load_encoder`; arguments and errors as of these.
     """
-    found = find_vit(model)
-    if found is None:
-        raise CheckpointError(f"a {type(model).__name__} has no plain ViT that weights could be loaded into")
-    prefix, vit = found
-    weights = read_weights(_weights_path(name), vit.config.image_size)
-    if not isinstance(weights.config, ViTConfig):
-        raise CheckpointError(f"{name}: no plain ViT, but {weights.kind} of another model; name a BEiT")
-    inside = "" if weights.kind == "backbone" else "vit."
-    given = {k.removeprefix(inside): v for k, v in weights.state.items() if k.startswith(inside)}
-    if weights.config.relative_positions == "shared" and vit.config.relative_positions == "per_block":
-        given = share_out_table(given, weights.config.depth)
-    _check_vit(given, vit, name)
-    if weights.kind != "image_classification" and _normalises_the_mean(model):
-        given = {key: tensor for key, tensor in given.items() if not key.startswith("norm.")}
-    state = {prefix + key: tensor for key, tensor in given.items()}
-    if inside:
-        state |= {key: tensor for key, tensor in weights.state.items() if not key.startswith(inside)}
-    own = model.state_dict()
-    fitting = {k: v.float() for k, v in state.items() if k in own and own[k].shape == v.shape}
-    model.load_state_dict(fitting, strict=False)
-    return sorted(own.keys() - fitting.keys())
-
-
-def find_vit(model: nn.Module) -> tuple[str, ViT] | None:
-    """The plain ViT inside a model with the prefix of its names; None where there is none.
-
-    A visual tokenizer has two of them and is no model of either.
-    """
-    if isinstance(model, Vqkd):
-        return None
-    for name, module in model.named_modules():
-        if isinstance(module, ViT):
-            return (f"{name}." if name else ""), module
-    return None
+    if find_vit(model) is not None:
+        return load_vit(model, name)
+    return load_encoder(model, name) if find_timm(model) is None else load_timm(model, name)
 
 
 def load_encoder(model: nn.Module, name: str) -> list[str]:
-    """Take over every weight of the encoder, and of heads of the same name and shape.
+    """Take over every weight of the encoder, and of all else of the same name and shape.
 
-    Position tables are resampled where the pictures have another size.
+    Position tables are resampled where the pictures have another size. From a segmenter's run its adapter,
+    neck and heads come along.
 
     Args:
         model: A BEiT-3 with any head.
@@ -152,40 +102,17 @@ def find_encoder(model: nn.Module) -> tuple[str, Beit3Encoder]:
     raise CheckpointError(f"a {type(model).__name__} has no BEiT-3 encoder that weights could be loaded into")
 
 
-def _weights_path(name: str) -> str | Path:
-    """The file of weights in the folder of a finished run; anything else is returned as it is."""
-    if name == EMBEDDED:
-        raise CheckpointError(f"{name}: no plain ViT, but a BEiT-3; name a BEiT")
-    folder = RunFolder(Path(name))
-    if find(name) is not None or not folder.path.is_dir():
-        return name
-    if not folder.weights_path.is_file():
-        raise CheckpointError(f"{name}: no finished run, it has no model.safetensors; train it to its end")
-    return folder.weights_path
-
-
-def _check_vit(given: Mapping[str, Tensor], vit: ViT, name: str) -> None:
-    """Refuse weights that are not exactly those of the ViT."""
-    expected = vit.state_dict()
-    for key in sorted(expected.keys() | given.keys()):
-        shapes = [tuple(state[key].shape) if key in state else "missing" for state in (given, expected)]
-        if shapes[0] != shapes[1]:
-            raise CheckpointError(
-                f"{name} belongs to another architecture: {key} is {shapes[0]}, in the model {shapes[1]}; "
-                "use the model settings that the weights were trained with"
-            )
-
-
-def _normalises_the_mean(model: nn.Module) -> bool:
-    return isinstance(model, ViTForClassification) and model.pooling == "mean"
-
-
 def _read(name: str, config: Beit3Config) -> Mapping[str, Tensor]:
     """Weights under our names for pictures of the size of ``config``."""
     if find(name) is not None or Path(name).is_file() or repository_of(name) is not None:
         return read_weights(name, config.image_size).state
     folder = find_run(name, "encoder")
-    weights, trained = folder.weights(), getattr(folder.config().task, "model", None)
+    # A segmenter holds the encoder two levels down.
+    weights = {
+        key.removeprefix(_HELD) if key.startswith(f"{_HELD}encoder.") else key: tensor
+        for key, tensor in folder.weights().items()
+    }
+    trained = getattr(folder.config().task, "model", None)
     if isinstance(trained, Beit3Config) and trained.grid_size != config.grid_size and _POSITIONS in weights:
         weights[_POSITIONS] = resize_positions(weights[_POSITIONS], trained.grid_size, config.grid_size)
     return weights

@@ -18,6 +18,8 @@ from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForVqa
 from imglish.recipes.assembly.base import Scored, read_pictures, scoring_transform
 from imglish.recipes.assembly.captioning import CaptionWriter
 from imglish.recipes.config import CaptioningTask, Nlvr2Task, RunConfig, VqaTask
+from imglish.recipes.detection_config import DetectionTask
+from imglish.recipes.detection_predictions import write_found
 from imglish.recipes.records import captioned, questions, statements
 from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.scoring import Ready, finished_run, official_weights
@@ -25,7 +27,7 @@ from imglish.recipes.scoring import Ready, finished_run, official_weights
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 _AT_ONCE = 32
-_TASKS = (VqaTask, CaptioningTask, Nlvr2Task)
+_TASKS = (VqaTask, CaptioningTask, Nlvr2Task, DetectionTask)
 
 
 def write_predictions(
@@ -34,7 +36,9 @@ def write_predictions(
     """Answer every sample of a split with the weights of a finished run, or with official ones.
 
     VQAv2: a json list of question_id and answer. Captions of COCO and NoCaps: one of image_id and caption.
-    NLVR2: lines of identifier and judgement.
+    NLVR2: lines of identifier and judgement. Objects: COCO's json list of detections with boxes, and masks
+    where the detector draws them. Panoptic segments: COCO's json, and its PNGs in a folder of the same name
+    without ``.json``.
 
     Args:
         config: The settings of the run, or of the recipe whose data official weights answer.
@@ -44,21 +48,28 @@ def write_predictions(
         progress: Called with the samples done and all.
 
     Returns:
-        How many samples there are.
+        How many samples there are; of objects, how many were found.
 
     Raises:
         CheckpointError: The run is not finished, or there are no such weights.
-        ConfigError: There is no submission format for its task, or no such split.
+        ConfigError: There is no submission format for its task, or no such split, or ``out`` has not the
+            ending that its format asks for.
         DataFormatError: A file or a picture is missing or damaged.
     """
     if not isinstance(config.task, _TASKS):
         raise ConfigError(
-            f"a run of {config.task.kind} has no submission format; expected vqa, captioning or nlvr2"
+            f"a run of {config.task.kind} has no submission format; expected vqa, captioning, nlvr2 or "
+            "detection"
         )
+    if isinstance(config.task, DetectionTask) and config.task.panoptic and out.suffix != ".json":
+        raise ConfigError(f"{out}: panoptic segments are a .json file and a folder of its name; end it so")
     if isinstance(weights, Path):
         source = finished_run(config, weights, split)
     else:
         source = official_weights(config, weights, split)
+    if isinstance(config.task, DetectionTask):
+        with source as ready:
+            return write_found(config, ready, out, progress)
     with source as ready, torch.no_grad():
         lines = _predict(config, ready, split, progress)
     if ready.ranks.is_main:

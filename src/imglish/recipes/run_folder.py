@@ -57,8 +57,13 @@ class RunFolder:
 
     @property
     def classes_path(self) -> Path:
-        """The class names of a segmenter, one a line."""
+        """The class names of a segmenter, detector or classifier, one a line."""
         return self.path / "classes.txt"
+
+    @property
+    def things_path(self) -> Path:
+        """Those of the classes that are things, where a run finds panoptic segments."""
+        return self.path / "things.txt"
 
     @property
     def checkpoints_path(self) -> Path:

@@ -25,6 +25,7 @@ from imglish.recipes.config import (
     ViTClassificationTask,
     VqaTask,
 )
+from imglish.recipes.detection_config import DetectionTask
 from imglish.recipes.initial import initial_text
 from imglish.recipes.run_folder import RunFolder
 from imglish.train.checkpoint import load_strictly
@@ -36,6 +37,7 @@ WORDLESS = (
     ImageClassificationTask,
     ViTClassificationTask,
     SegmentationTask,
+    DetectionTask,
 )
 
 

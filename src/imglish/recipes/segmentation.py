@@ -10,7 +10,8 @@ from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.recipes.config import RunConfig, SegmentationTask
 from imglish.recipes.data_config import SegmentationFolderData, SegmentationSetData
 from imglish.recipes.segmentation_config import CroppedPictures
-from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from imglish.recipes.segmentation_official import poly
+from imglish.train.config import OptimizerConfig, TrainConfig
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 _OWN_RATE = 6e-5
@@ -52,7 +53,7 @@ def ade20k_giant() -> RunConfig:
         ),
         data=SegmentationSetData(),
         optimizer=OptimizerConfig(lr=1e-5, betas=_BETAS, eps=_EPS, weight_decay=0.05, layer_decay=0.95),
-        schedule=_poly(1e-5),
+        schedule=poly(1e-5),
         train=TrainConfig(num_steps=80_000, max_grad_norm=0.0, num_workers=8, save_every=4000, seed=42),
     )
 
@@ -97,11 +98,6 @@ def _own(name: str, model: Beit3Config, *, num_heads: int, layer_decay: float) -
         optimizer=OptimizerConfig(
             lr=_OWN_RATE, betas=_BETAS, eps=_EPS, weight_decay=0.05, layer_decay=layer_decay
         ),
-        schedule=_poly(_OWN_RATE),
+        schedule=poly(_OWN_RATE),
         train=TrainConfig(num_steps=20_000, max_grad_norm=0.0, num_workers=8, save_every=2000, seed=42),
     )
-
-
-def _poly(peak: float) -> ScheduleConfig:
-    """The schedule of all official segmentation configs (adapter FACTS, section 6)."""
-    return ScheduleConfig(kind="poly", warmup_steps=1500, warmup_lr=1e-6 * peak, final_lr=0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from imglish.data.transforms.photometric import PhotometricDistortion
@@ -33,6 +33,25 @@ class WholePictures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SeveralViews:
+    """How a picture is scored at several scales: what differs from a single one.
+
+    The defaults are those of most official configs whose name ends in ``_ms`` (adapter FACTS, section 8).
+
+    Args:
+        ratios: Factors of ``scored_scale``; the answers are averaged.
+        flip: True shows each flipped as well.
+        fit: See `ScoringViews`.
+        padding: See `ScoringViews`.
+    """
+
+    ratios: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    flip: bool = True
+    fit: Fit = "at_least_crop"
+    padding: Padding = "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CroppedPictures:
     """Pictures of any size: crops of a random scale in training, sliding windows in scoring.
 
@@ -54,6 +73,8 @@ class CroppedPictures:
         scored_flip: True shows scored pictures flipped as well.
         fit: Of scored pictures; see `ScoringViews`.
         padding: Of scored pictures smaller than the crop; see `ScoringViews`.
+        scored_at: ``one_scale`` scores by these four, ``several_scales`` by ``several`` in their place.
+        several: The recipe's scoring at several scales and flipped.
     """
 
     kind: Literal["cropped"] = "cropped"
@@ -70,9 +91,11 @@ class CroppedPictures:
     scored_flip: bool = False
     fit: Fit = "multiple_of_32"
     padding: Padding = "none"
+    scored_at: Literal["one_scale", "several_scales"] = "one_scale"
+    several: SeveralViews = SeveralViews()
 
     def __post_init__(self) -> None:
-        self.training(), self.views(), self.windows()  # each checks its settings
+        self.training(), self.windows(), self._one(), self._several()  # each checks its settings
 
     def training(self) -> SegmentationTraining:
         """The transform of training pictures."""
@@ -88,6 +111,9 @@ class CroppedPictures:
 
     def views(self) -> ScoringViews:
         """How a picture to be scored is shown."""
+        return self._one() if self.scored_at == "one_scale" else self._several()
+
+    def _one(self) -> ScoringViews:
         return ScoringViews(
             scale=self.scored_scale,
             ratios=self.scored_ratios,
@@ -96,6 +122,16 @@ class CroppedPictures:
             crop=self.crop,
             padding=self.padding,
             pictures=self.range,
+        )
+
+    def _several(self) -> ScoringViews:
+        several = self.several
+        return replace(
+            self._one(),
+            ratios=several.ratios,
+            flip=several.flip,
+            fit=several.fit,
+            padding=several.padding,
         )
 
     def windows(self) -> Windows | None:

@@ -6,31 +6,15 @@ VQ-KD expect. ``padding`` is True where padded. Text targets are -100 where ther
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
+from imglish.structures.batch import Batch
+from imglish.structures.instances import Instances, PanopticMap, ScoredTruth
+
 IGNORE = -100  # the target value that cross entropy leaves out
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Batch:
-    """Base of all batches: tensors (or nested batches) in fields."""
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
-        """Return the same batch with every tensor on ``device``."""
-        moved: dict[str, object] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                moved[field.name] = value.to(device, non_blocking=non_blocking)
-            elif isinstance(value, Batch):
-                moved[field.name] = value.to(device, non_blocking=non_blocking)
-            elif isinstance(value, tuple) and any(isinstance(part, Batch) for part in value):
-                moved[field.name] = tuple(part.to(device, non_blocking=non_blocking) for part in value)
-        return replace(self, **moved)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,6 +166,32 @@ class SegmentationBatch(Batch):
     images: Tensor
     masks: Tensor
     sample_ids: Tensor
+    views: tuple[PictureView, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectionBatch(Batch):
+    """Pictures with objects.
+
+    images float32 (B, 3, H, W) in the range that the weights want, each at the top left of zeros, H and W
+    multiples of 32; sizes are (height, width) of each picture without that padding, original_sizes those of
+    the pictures as they are stored; sample_ids int64 (B,). targets are the objects to train on, one for each
+    picture, in the pixels of images. semantic int64 (B, H, W) are class maps for a semantic branch, 255 =
+    ignore and so is the padding, None where nobody asked for them.
+
+    Pictures to be scored have no targets but truths, in the pixels of the stored pictures (panoptic where the
+    data is cut into segments), and views are what is shown of them, the first of them images; without any the
+    pictures are shown as they are.
+    """
+
+    images: Tensor
+    sizes: tuple[tuple[int, int], ...]
+    original_sizes: tuple[tuple[int, int], ...]
+    sample_ids: Tensor
+    targets: tuple[Instances, ...] = ()
+    semantic: Tensor | None = None
+    truths: tuple[ScoredTruth, ...] = ()
+    panoptic: tuple[PanopticMap, ...] = ()
     views: tuple[PictureView, ...] = ()
 
 

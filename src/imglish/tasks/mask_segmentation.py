@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from imglish.losses.mask_set import MaskSetLoss, class_masks, mask_set_terms, un
 from imglish.losses.segmentation import IGNORED_CLASS
 from imglish.metrics.segmentation_iou import SegmentationIou
 from imglish.models.segmenters.mask2former import Mask2Former
+from imglish.ops.points import DrawPoints
 from imglish.structures.batches import SegmentationBatch
 from imglish.tasks.base import StepOutput, Task
 
@@ -25,6 +28,7 @@ class MaskSegmentationTask(Task):
         num_queries: Queries of the model: so many masks of a picture can be matched.
         loss: Weights and numbers of the loss.
         windows: How pictures are cut when they are scored; None shows them whole.
+        points: From a device to how points are drawn there, at which masks are compared.
     """
 
     metrics: SegmentationIou
@@ -37,10 +41,11 @@ class MaskSegmentationTask(Task):
         num_queries: int,
         loss: MaskSetLoss | None = None,
         windows: Windows | None = None,
+        points: Callable[[torch.device], DrawPoints] = uniform_points,
     ) -> None:
         super().__init__()
         self.model, self.metrics, self.num_queries = model, metrics, num_queries
-        self.loss, self.windows = loss or MaskSetLoss(), windows
+        self.loss, self.windows, self.points = loss or MaskSetLoss(), windows, points
 
     def counts(self, batch: SegmentationBatch) -> dict[str, int]:
         """Masks that are matched: their terms are means over those of the whole update.
@@ -54,7 +59,7 @@ class MaskSegmentationTask(Task):
         """The terms of every layer's prediction, added up."""
         predictions = self.model(batch.images)
         targets = [class_masks(row) for row in batch.masks]
-        draw = uniform_points(batch.masks.device)
+        draw = self.points(batch.masks.device)
         terms = [mask_set_terms(prediction, targets, self.loss, draw) for prediction in predictions]
         classes, masks, dice = (torch.stack(layers).sum() for layers in zip(*terms, strict=True))
         matched = max(1, self.counts(batch)["mask"])
@@ -63,10 +68,14 @@ class MaskSegmentationTask(Task):
         return StepOutput(loss, {"loss": loss.detach()}, sums)
 
     @torch.no_grad()
-    def evaluation_step(self, batch: SegmentationBatch) -> None:
-        """Compare the class with the largest score at each pixel."""
+    def class_map(self, batch: SegmentationBatch) -> Tensor:
+        """The class found at each pixel, int64 (B, H, W), at the size of the masks."""
 
         def predict(images: Tensor) -> Tensor:
             return class_scores(self.model(images))
 
-        self.metrics.update(batch_class_map(predict, batch, self.windows), batch.masks)
+        return batch_class_map(predict, batch, self.windows)
+
+    def evaluation_step(self, batch: SegmentationBatch) -> None:
+        """Compare the class with the largest score at each pixel."""
+        self.metrics.update(self.class_map(batch), batch.masks)

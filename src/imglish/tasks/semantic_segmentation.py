@@ -52,11 +52,15 @@ class SemanticSegmentationTask(Task):
         return StepOutput(loss, logs)
 
     @torch.no_grad()
-    def evaluation_step(self, batch: SegmentationBatch) -> None:
-        """Compare the most probable class of each pixel."""
+    def class_map(self, batch: SegmentationBatch) -> Tensor:
+        """The class found at each pixel, int64 (B, H, W), at the size of the masks."""
 
         def predict(images: Tensor) -> Tensor:
             logits: Tensor = self.model(images)
             return logits
 
-        self.metrics.update(batch_class_map(predict, batch, self.windows), batch.masks)
+        return batch_class_map(predict, batch, self.windows)
+
+    def evaluation_step(self, batch: SegmentationBatch) -> None:
+        """Compare the most probable class of each pixel."""
+        self.metrics.update(self.class_map(batch), batch.masks)

@@ -16,8 +16,12 @@ class OptimizerConfig:
         eps: Added to the root of the second moment.
         weight_decay: Of matrices; vectors, biases and the model's own exceptions are not decayed.
         layer_decay: Learning rate of each layer relative to the one above it, in (0, 1]; the head has ``lr``.
-        head_lr_scale: Factor on the learning rate of a new classification head. The released code ignores it
-            where layers decay, so the two exclude each other.
+        head_lr_scale: Factor on the learning rate of a new classification head, of a segmenter's neck and
+            heads. The released code ignores it where layers decay, so the two exclude each other.
+        decay_by: What says which weights decay: ``shape``, as above, or, of segmenters and detectors,
+            ``name``, the rule of the official configs without layer decay: biases, norms and the tables of
+            positions and levels do not, other vectors do; nor do biases of the heads take part in
+            ``head_lr_scale``.
     """
 
     lr: float = 1e-3
@@ -26,6 +30,7 @@ class OptimizerConfig:
     weight_decay: float = 0.05
     layer_decay: float = 1.0
     head_lr_scale: float = 1.0
+    decay_by: Literal["shape", "name"] = "shape"
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
@@ -43,25 +48,32 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:
-    """Linear warmup, then a cosine or a line.
+    """Linear warmup, then a cosine, a line or steps.
 
     Args:
         kind: ``cosine`` falls slowly at both ends; ``linear`` falls evenly and reaches ``final_lr``; ``poly``
             is the line of segmentation's recipes, which goes on during the warmup: that is a factor from
-            ``warmup_lr`` over ``lr`` to 1 on it, and ``final_lr`` would be the rate after the last step.
+            ``warmup_lr`` over ``lr`` to 1 on it, and ``final_lr`` would be the rate after the last step;
+            ``step`` is that of detection's recipes: a tenth after each of ``drops``.
         warmup_steps: Steps from ``warmup_lr`` to the peak.
         warmup_epochs: The same in passes over the training data; where it is not 0 it decides.
         warmup_lr: Learning rate of the first step, where there is a warmup.
-        final_lr: Learning rate that the schedule runs towards.
+        final_lr: Learning rate that the schedule runs towards; ``step`` has none.
+        drops: Of ``step``: shares of the run, ascending in (0, 1), after each of which the rate is a tenth.
     """
 
-    kind: Literal["cosine", "linear", "poly"] = "cosine"
+    kind: Literal["cosine", "linear", "poly", "step"] = "cosine"
     warmup_steps: int = 0
     warmup_epochs: float = 0.0
     warmup_lr: float = 0.0
     final_lr: float = 1e-6
+    drops: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if bool(self.drops) != (self.kind == "step") or list(self.drops) != sorted(set(self.drops)):
+            raise ValueError(f"drops belong to kind step and ascend; got kind {self.kind}, {self.drops}")
+        if any(not 0 < share < 1 for share in self.drops):
+            raise ValueError(f"drops must lie in (0, 1); got {self.drops}")
         for name in ("warmup_steps", "warmup_epochs", "warmup_lr", "final_lr"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")

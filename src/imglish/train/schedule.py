@@ -23,6 +23,9 @@ def learning_rate(step: int, num_steps: int, optimizer: OptimizerConfig, schedul
     if schedule.kind == "poly":
         rate = schedule.final_lr + (peak - schedule.final_lr) * (1 - step / num_steps)
         return rate * _warmup_factor(step, schedule.warmup_lr / peak, warmup)
+    if schedule.kind == "step":
+        passed = sum(step >= round(share * num_steps) for share in schedule.drops)
+        return peak * 0.1**passed * _warmup_factor(step, schedule.warmup_lr / peak, warmup)
     if step < warmup:
         # A warmup of one step has its lower end only, where step is 0.
         return schedule.warmup_lr + (peak - schedule.warmup_lr) * step / max(1, warmup - 1)

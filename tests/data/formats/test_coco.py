@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from imglish.data.formats.coco import Category, read_captions, read_instances
+from imglish.data.formats.coco import read_captions, read_instances
+from imglish.data.formats.instances import Category
 from imglish.data.formats.segmentation import Polygons, RunLengths
 from imglish.errors import DataFormatError
 from tests.data.formats.conftest import WriteJson
@@ -89,6 +91,84 @@ def test_a_test_file_without_annotations_has_no_captions(write_json: WriteJson, 
     assert [record.captions for record in records] == [(), ()]
 
 
+def test_bad_objects_are_left_out_and_told_and_the_rest_is_read(
+    write_json: WriteJson, pictures: Path
+) -> None:
+    document = copy.deepcopy(INSTANCES)
+    brush, crowd = document["annotations"]
+    document["annotations"] = [
+        {**brush, "id": 1, "category_id": 5},
+        {**brush, "id": 2, "image_id": 5},
+        {**brush, "id": 3, "image_id": 50},
+        {**crowd, "id": 4, "segmentation": {"size": [9, 20], "counts": [0, 180]}},
+        {**brush, "id": 5, "segmentation": [[1, 2, 3, 4], [1, 1, 5, 1, 5, 5]]},
+        {**brush, "id": 6, "segmentation": [[1, 2, 3, 4]]},
+        {**brush, "id": 6},
+        {"id": 8},
+        brush,
+    ]
+    document["images"] = [*IMAGES, {**IMAGES[0], "id": 50, "file_name": "z.jpg"}, IMAGES[1]]
+    document["images"], document["annotations"] = document.pop("images"), document.pop("annotations")
+    document["categories"] = document.pop("categories")  # comes last now
+    file = read_instances(write_json("x.json", document), pictures)
+    kept = file.records[0].instances
+    assert [instance.annotation_id for instance in kept] == [5, 6, 77] and file.records.num_objects == 3
+    assert kept[0].segmentation == Polygons((10, 20), ((1, 1, 5, 1, 5, 5),)) and kept[1].segmentation is None
+    said = [" ".join(line.partition("x.json: ")[2].split()[:4]) for line in file.problems]
+    assert said == [
+        "images[2] names picture 'z.jpg',",  # and nothing of its object
+        "images[3] repeats image id",
+        "annotations[0] has category id",
+        "annotations[1] belongs to image",
+        "annotations[3] has a mask",
+        "annotations[4] has a polygon",
+        "annotations[5] has a polygon",
+        "annotations[6] repeats annotation id",
+        "annotations[7] has no key",
+    ]
+
+
+def test_objects_find_their_pictures_in_any_order(write_json: WriteJson, pictures: Path) -> None:
+    brush = INSTANCES["annotations"][0]  # type: ignore[index]
+    places = [(1, 4), (2, 9), (3, 4), (4, 9), (5, 9), (6, 4)]
+    annotations = [{**brush, "id": key, "image_id": image} for key, image in places]
+    file = read_instances(write_json("x.json", {**INSTANCES, "annotations": annotations}), pictures).strict()
+    assert [[one.annotation_id for one in record.instances] for record in file.records] == [
+        [2, 4, 5],
+        [1, 3, 6],
+    ]
+
+
+def test_an_object_without_a_box_has_that_of_its_outline(write_json: WriteJson, pictures: Path) -> None:
+    document = copy.deepcopy(INSTANCES)
+    brush, crowd = document["annotations"]
+    del brush["bbox"], brush["area"]
+    crowd |= {"bbox": [], "segmentation": {"size": [10, 20], "counts": [25, 3, 7, 3, 162]}}
+    polygons, runs = read_instances(write_json("x.json", document), pictures).strict().records[0].instances
+    assert (polygons.box_xyxy, polygons.area) == ((1, 1, 8.5, 8), 7.5 * 7)
+    assert runs.box_xyxy == (2, 5, 4, 8)
+
+
+def test_pictures_are_found_by_the_end_of_their_names(write_json: WriteJson, pictures: Path) -> None:
+    # Objects365 names images/v1/patch8/x.jpg what lies in patch8/x.jpg.
+    document = {
+        **INSTANCES,
+        "images": [{**IMAGES[0], "file_name": "images/v1/more/c.jpg"}],
+        "annotations": [],
+    }
+    (record,) = read_instances(write_json("x.json", document), pictures).records
+    assert record.image.path == pictures / "more/c.jpg"
+
+
+def test_records_are_a_sequence_and_cross_processes(write_json: WriteJson, pictures: Path) -> None:
+    records = read_instances(write_json("x.json", INSTANCES), pictures).records
+    again = pickle.loads(pickle.dumps(records))
+    assert list(again) == list(records) == list(records[:]) and records[-1] == records[1]
+    assert records.counts().tolist() == [2, 0] and records.sizes().tolist() == [[10, 20], [6, 5]]
+    with pytest.raises(IndexError):
+        records[2]
+
+
 Damage = Callable[[dict], object]  # type: ignore[type-arg]
 
 
@@ -112,7 +192,11 @@ Damage = Callable[[dict], object]  # type: ignore[type-arg]
             r"annotations\[0\] has .* not a list of 4 numbers",
         ),
         (lambda d: d["annotations"][0].update(bbox=[1, 2, -3, 4]), "a box of width -3"),
-        (lambda d: d["annotations"][0].pop("bbox"), r"annotations\[0\] has no key 'bbox'"),
+        (
+            lambda d: [d["annotations"][0].pop(key) for key in ("bbox", "segmentation")],
+            r"annotations\[0\] has no key 'bbox'",
+        ),
+        (lambda d: d["annotations"][1].update(id=77), r"annotations\[1\] repeats annotation id 77"),
         (lambda d: d["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), "at least three points"),
         (
             lambda d: d["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5, "6"]]),
@@ -131,7 +215,7 @@ def test_a_wrong_instances_file_is_refused_with_the_place(
     document = copy.deepcopy(INSTANCES)
     damage(document)
     with pytest.raises(DataFormatError, match=words) as caught:
-        read_instances(write_json("x.json", document), pictures)
+        read_instances(write_json("x.json", document), pictures).strict()
     assert "expected COCO instances json" in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imglish.data.formats.json_entries import load_json, load_json_lines
+from imglish.data.formats.json_entries import JsonStream, load_json, load_json_lines
 from imglish.errors import DataFormatError
 from tests.data.formats.conftest import WriteJson
 
@@ -79,3 +79,46 @@ def test_json_lines_pass_over_blank_lines_and_name_the_bad_one(tmp_path: Path) -
     path.write_text('{"a": 1}\n\n{"a": ')
     with pytest.raises(DataFormatError, match="not valid json at line 3 column 7"):
         list(load_json_lines(path, "lines"))
+
+
+def test_a_stream_gives_the_elements_of_its_lists_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(
+        '\ufeff {"info": {"a": [1, {}]},\n "b" : [ {"n":2}\t, {"n": 3} ] ,"c":[], "a":[{"n": 1}]}\n'
+    )
+    stream = JsonStream(path, "lists")
+    found = [(name, index, entry.integer("n")) for name, index, entry in stream.elements(("a", "b", "c"))]
+    assert found == [("b", 0, 2), ("b", 1, 3), ("a", 0, 1)]
+    with pytest.raises(DataFormatError, match="the file has no key 'd'; expected lists"):
+        list(stream.elements(("a", "d")))
+    _, _, entry = next(stream.elements(("b",)))
+    with pytest.raises(DataFormatError, match=r"x\.json: b\[0\] has no key 'm'"):
+        entry.text("m")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not valid json at line 1 column 1"),
+        ("[{}]", r"the file is \[{}\], not an object"),
+        ('{"a": 3}', "has 3 at key 'a', not a list"),
+        ('{"a": [3]}', r"a\[0\] is 3, not an object"),
+        ('{"a": [{}', "not valid json at line 1 column 10"),
+        ('{"a": [{},]}', "trailing comma"),
+        ('{"a": [{}],}', "trailing comma"),
+        ('{"a": [{} {}]}', "Expecting ',' delimiter"),
+        ('{"a" [{}]}', "Expecting ':' delimiter"),
+        ('{"a": [{}]} {', "Extra data"),
+        ('{"a": [{}]', "not valid json"),
+        ('{"a": [{"b": ' + "[" * 100_000, "not a json text"),
+    ],
+)
+def test_a_damaged_stream_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(DataFormatError, match=words) as caught:
+        list(JsonStream(path, "lists of objects").elements(("a",)))
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+    path.write_bytes(b"\xff\xd8")
+    with pytest.raises(DataFormatError, match="not a json text"):
+        list(JsonStream(path, "lists of objects").elements(("a",)))

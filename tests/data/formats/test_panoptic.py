@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,4 +74,33 @@ def test_a_wrong_panoptic_file_is_refused(
     document = copy.deepcopy(PANOPTIC)
     damage(document)
     with pytest.raises(DataFormatError, match=words):
-        read_panoptic(write_json("x.json", document), pictures, maps)
+        read_panoptic(write_json("x.json", document), pictures, maps).strict()
+
+
+def test_bad_segments_and_pictures_are_left_out_and_told(
+    write_json: WriteJson, pictures: Path, maps: Path
+) -> None:
+    document = copy.deepcopy(PANOPTIC)
+    good = copy.deepcopy(document["annotations"][0])
+    document["images"] += [{**document["images"][0], "id": 2, "file_name": "b.jpg"}]
+    good["segments_info"][1]["category_id"] = 9  # type: ignore[index]
+    document["annotations"] = [
+        {**good, "image_id": 3},
+        {**good, "image_id": 2, "file_name": "gone.png"},
+        good,
+        good,
+    ]
+    file = read_panoptic(write_json("x.json", document), pictures, maps)
+    (record,) = file.records
+    assert record.image.image_id == 1 and [segment.segment_id for segment in record.segments] == [70000]
+    assert [
+        line.partition("x.json: ")[2].partition(";")[0].rpartition(", which")[0] or line
+        for line in file.problems
+    ] == [
+        "annotations[0] belongs to image id 3",
+        "annotations[1] names map 'gone.png'",
+        "annotations[2].segments_info[1] has category id 9",
+        file.problems[3],
+    ]
+    assert "annotations[3] repeats image id 1" in file.problems[3]
+    assert list(pickle.loads(pickle.dumps(file.records))) == list(file.records[:])

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco_masks
 
-from imglish.data.formats.segmentation import Polygons, RunLengths
+from imglish.data.formats.segmentation import Polygons, RunLengths, encode_mask
 from imglish.errors import DataFormatError
 
 masks = arrays.arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40)))
@@ -54,3 +54,20 @@ def test_any_string_either_decodes_or_is_refused(counts: str) -> None:
         assert RunLengths((3, 4), counts).to_mask().shape == (3, 4)
     except DataFormatError:
         pass
+
+
+@pytest.mark.parametrize("counts", ["~~~", "52", (5, 5)])
+def test_damaged_run_lengths_are_not_handed_to_cocos_tools(counts: str | tuple[int, ...]) -> None:
+    with pytest.raises(DataFormatError, match="run lengths"):
+        RunLengths((3, 4), counts).to_coco()
+
+
+def test_run_lengths_and_polygons_know_their_box_and_coco_form() -> None:
+    mask = np.zeros((6, 8), np.bool_)
+    mask[1:3, 2:7] = True
+    string = encode_mask(mask)
+    assert RunLengths((6, 8), string.decode()).to_coco() == string
+    assert RunLengths((6, 8), string.decode()).box_xyxy() == (2, 1, 7, 3)
+    assert RunLengths((6, 8), (48,)).box_xyxy() == (0, 0, 0, 0)
+    polygon = Polygons((6, 8), ((2, 1, 7, 1, 7, 3, 2, 3),))
+    assert polygon.to_coco() == string and polygon.box_xyxy() == (2, 1, 7, 3)

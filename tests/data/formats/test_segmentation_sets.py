@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from imglish.data.formats import segmentation_classes as names
 from imglish.data.formats.segmentation_sets import SegmentationFiles, SegmentationSet, read_segmentation_set
@@ -32,7 +34,7 @@ def pair(root: Path, picture: str, mask: str, values: object, *, palette: bool =
 
 def ids(files: SegmentationFiles, number: int = 0) -> list[int]:
     record = files.records[number]
-    with Image.open(record.mask_path) as image:
+    with Image.open(record.path) as image:
         size = (image.height, image.width)
     return read_labels(record, files.labels, size)[0].tolist()  # type: ignore[no-any-return]
 
@@ -104,6 +106,56 @@ def test_an_id_of_coco_that_no_picture_has_is_refused(tmp_path: Path) -> None:
         ids(read_segmentation_set("coco_stuff164k", tmp_path, "validation"))
 
 
+def test_coco_stuff10k_is_read_as_published(tmp_path: Path) -> None:
+    """MATLAB files with S of 16 bits, among captions and names, and lists of the splits."""
+    for stem, values in (("a", [0, 1, 13, 182]), ("b", [92, 1, 1, 1]), ("c", [1, 1, 1, 12])):
+        pair(tmp_path, f"images/{stem}.jpg", "annotations/unused.png", values)
+        content = {"S": np.array([values], np.uint16), "captions": np.array([["a", "b"]], dtype=object)}
+        savemat(tmp_path / "annotations" / f"{stem}.mat", content, do_compression=stem != "b")
+    lists = tmp_path / "imageLists"
+    lists.mkdir()
+    (lists / "train.txt").write_text("b\na\n")
+    (lists / "test.txt").write_text("c\nd\n")
+    train = read_segmentation_set("coco_stuff10k", tmp_path, "train").strict()
+    assert [record.path.stem for record in train.records] == ["b", "a"]
+    assert ids(train) == [80, 0, 0, 0]  # 92 is the first stuff
+    assert ids(train, 1) == [255, 0, 11, 170]
+    scored = read_segmentation_set("coco_stuff10k", tmp_path, "validation")
+    assert "d.jpg: no such file" in scored.problems[0]
+    with pytest.raises(DataFormatError, match=r"c\.mat: has the value 12; expected one of 1, 2, 3, 4, 5"):
+        ids(scored)  # no picture has that id of COCO
+    (tmp_path / "annotations" / "a.mat").unlink()
+    told = read_segmentation_set("coco_stuff10k", tmp_path, "train").problems
+    assert told and "a.jpg: has no mask; expected" in told[0] and "a.mat: get it" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"T": np.ones((1, 4), np.uint16)}, "has no array S"),
+        (
+            {"S": np.ones((4, 1), np.uint16)},
+            r"holds S of uint16 \(4, 1\); expected whole numbers of its",
+        ),
+        ({"S": np.ones((1, 4))}, "holds S of float64"),
+        ({"S": "words"}, "is damaged"),
+        (b"MATLAB 7.3 MAT-file", r"is no MATLAB file of version 5 to 7; save it with save\(..., '-v7'\)"),
+        (b"", "is no MATLAB file"),
+    ],
+)
+def test_other_matlab_files_are_told_in_a_line(tmp_path: Path, content: Any, words: str) -> None:
+    pair(tmp_path, "images/a.jpg", "annotations/unused.png", [1, 1, 1, 1])
+    path = tmp_path / "annotations" / "a.mat"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        savemat(path, content)
+    (tmp_path / "imageLists").mkdir()
+    (tmp_path / "imageLists" / "train.txt").write_text("a\n")
+    with pytest.raises(DataFormatError, match=rf"a\.mat: {words}"):
+        ids(read_segmentation_set("coco_stuff10k", tmp_path, "train"))
+
+
 def test_pascal_context_reads_the_list_of_its_split(tmp_path: Path) -> None:
     for stem in ("2008_000002", "2008_000003"):
         pair(tmp_path, f"JPEGImages/{stem}.jpg", f"SegmentationClassContext/{stem}.png", [0, 1, 59])
@@ -129,12 +181,23 @@ def test_potsdam_is_read_by_ids_or_by_colours(tmp_path: Path) -> None:
     assert ids(files) == [0, 0, 0, 0] and ids(files, 1) == [0, 1, 5, 255]
 
 
+def test_potsdam_as_published_is_to_be_cut_first(tmp_path: Path) -> None:
+    (tmp_path / "2_Ortho_RGB").mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "2_Ortho_RGB" / "top_potsdam_2_10_RGB.tif")
+    with pytest.raises(DataFormatError, match=r"holds Potsdam as published, .*: cut them first"):
+        read_segmentation_set("potsdam", tmp_path, "train")
+
+
 @pytest.mark.parametrize("published", [True, False])
 def test_chase_db1_is_read_as_published_or_converted(tmp_path: Path, published: bool) -> None:
     stems = [f"Image_{number:02d}{side}" for number in range(1, 15) for side in "LR"]
     for place, stem in enumerate(stems):
         if published:
             pair(tmp_path, f"{stem}.jpg", f"{stem}_1stHO.png", [0, 127, 128, 255])
+            if stem == "Image_01R":  # the published masks have one bit
+                bits = np.array([[False, True, True, False]])
+                Image.fromarray(bits).save(tmp_path / f"{stem}_1stHO.png")
+                assert Image.open(tmp_path / f"{stem}_1stHO.png").mode == "1"
             Image.new("L", (4, 1)).save(tmp_path / f"{stem}_2ndHO.png")
         else:
             part = "training" if place < 20 else "validation"
@@ -145,6 +208,7 @@ def test_chase_db1_is_read_as_published_or_converted(tmp_path: Path, published: 
     assert (len(train.records), len(scored.records)) == (20, 8) and not train.problems + scored.problems
     assert scored.records[0].path.stem == "Image_11L"
     assert ids(train) == ([0, 0, 1, 1] if published else [0, 1, 1, 0])
+    assert ids(train, 1) == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.models.beit3.weights import resize_positions
 from imglish.models.vit.model import ViT
-from imglish.models.vit_adapter.backbone import Beit3VisionBackbone, PlainBackbone
+from imglish.models.vit_adapter.backbone import Beit3VisionBackbone, PlainBackbone, quarter_windows
+from imglish.structures.tokens import TokenLayout
 from tests.models.vit_adapter.tiny import BEIT3, VIT, WIDTH, pictures, unsettle
 
 ROUNDING = {"rtol": 1e-5, "atol": 1e-5}  # float32; the terms of a position are added in another order
@@ -99,3 +100,38 @@ def test_in_pictures_of_another_size_positions_and_class_token_learn() -> None:
 def test_a_picture_that_does_not_divide_into_patches_is_refused(make: Callable[[], PlainBackbone]) -> None:
     with pytest.raises(ValueError, match="40x96 picture is not divisible into patches of 16"):
         make().embed(pictures(40, 96))
+
+
+def test_windows_of_the_picture_see_themselves_only_and_no_padding() -> None:
+    """In a block with windows a patch depends on its own window; the picture is not of whole ones."""
+    encoder = Beit3Encoder(BEIT3)
+    unsettle(encoder)
+    whole = Beit3VisionBackbone(encoder.eval())
+    cut = Beit3VisionBackbone(encoder.eval(), windows=(4, 0, 4, 0))
+    tokens, grid = whole.embed(pictures(96, 160))  # 6 x 10 patches: windows of 4 x 4, 4 x 2, 2 x 4, 2 x 2
+    found = cut.run_blocks(tokens, 0, 1, grid)
+    assert torch.equal(found[:, 0], tokens[:, 0])
+    patches = tokens[:, 1:].unflatten(1, grid)
+    result = found[:, 1:].unflatten(1, grid)
+    for rows, columns in (
+        (slice(0, 4), slice(4, 8)),
+        (slice(4, 6), slice(0, 4)),
+        (slice(4, 6), slice(8, 10)),
+    ):
+        own = patches[:, rows, columns].flatten(1, 2)
+        alone = encoder.blocks[0](own, TokenLayout(num_vision=own.shape[1], num_text=0))
+        torch.testing.assert_close(result[:, rows, columns].flatten(1, 2), alone, **ROUNDING)
+    assert torch.equal(cut.run_blocks(tokens, 1, 2, grid), whole.run_blocks(tokens, 1, 2, grid))
+
+
+@pytest.mark.parametrize("windows", [(4, 0), (4, 0, 4, -1)])
+def test_windows_are_given_for_each_block(windows: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="windows must be 4 sides"):
+        Beit3VisionBackbone(Beit3Encoder(BEIT3), windows=windows)
+
+
+def test_the_last_block_of_each_quarter_sees_the_whole_picture() -> None:
+    assert quarter_windows(12) == (14, 14, 0) * 4
+    assert quarter_windows(4, side=3) == (0,) * 4
+    with pytest.raises(ValueError, match="quarters"):
+        quarter_windows(6)

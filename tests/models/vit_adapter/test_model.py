@@ -232,3 +232,23 @@ def test_the_published_sizes_have_the_recorded_number_of_parameters(
 def test_blocks_that_do_not_divide_into_interactions_are_refused() -> None:
     with pytest.raises(ValueError, match="depth 4 does not divide into 3 interactions"):
         vit_adapter(replace(ADAPTER, num_interactions=3))
+
+
+def test_without_gradients_the_numbers_are_the_same() -> None:
+    """Where products pay, a CPU computes them in another way then; training keeps torch's own."""
+    adapter = vit_adapter(vit=replace(VIT, image_size=(256, 256), width=192))
+    unsettle(adapter)
+    expected = adapter(pictures(256, 256)).maps
+    with torch.inference_mode():
+        found = adapter(pictures(256, 256)).maps
+    for stride, x in expected.items():
+        assert not torch.equal(found[stride], x)
+        assert (found[stride] - x).abs().max() < 1e-4 * x.abs().max()
+
+
+def test_maps_of_one_picture_have_their_channels_last_as_those_of_two() -> None:
+    """What follows is computed twice as fast so."""
+    adapter = vit_adapter()
+    for batch in (1, 2):
+        for x in adapter(pictures(batch=batch)).maps.values():
+            assert x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

@@ -4,83 +4,36 @@
      "annotations": [{"id", "image_id", "category_id", "bbox": [x, y, width, height], "area", "iscrowd",
                       "segmentation": polygons or {"size", "counts"}}]}
 
-A captions file has no categories, and annotations of {"id", "image_id", "caption"}.
+A captions file has no categories, and annotations of {"id", "image_id", "caption"}. Objects365 and other
+sets in this layout have boxes alone, names of pictures that begin with folders of their own, and category
+ids of any numbers.
 """
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, NoReturn
 
-from imglish.data.formats.json_entries import Entry, load_json
+from imglish.data.formats.instances import (
+    Box,
+    Category,
+    CocoImage,
+    InstanceColumns,
+    InstancesFile,
+)
+from imglish.data.formats.json_entries import Entry, JsonStream, load_json
 from imglish.data.formats.picture_folder import PictureFolder
 from imglish.data.formats.segmentation import Polygons, RunLengths
+from imglish.errors import DataFormatError
 
 _INSTANCES = "COCO instances json (images, annotations, categories)"
 _CAPTIONS = "COCO captions json (images, annotations)"
-
-Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Category:
-    """A class of things (or of stuff in panoptic files).
-
-    Args:
-        category_id: Its id in the file.
-        name: Its name.
-        is_thing: False for stuff.
-    """
-
-    category_id: int
-    name: str
-    is_thing: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CocoImage:
-    """A picture: its id in the file, its path, its (height, width) in pixels."""
-
-    image_id: int
-    path: Path
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One object.
-
-    Args:
-        annotation_id: Its id in the file.
-        label: Index into the file's categories, which are sorted by id.
-        box_xyxy: Left, top, right, bottom in pixels.
-        area: Of the mask, in pixels.
-        is_crowd: The outline holds many objects that were not told apart.
-        segmentation: The outline, not yet decoded; None in files of boxes only.
-    """
-
-    annotation_id: int
-    label: int
-    box_xyxy: Box
-    area: float
-    is_crowd: bool
-    segmentation: RunLengths | Polygons | None
-
-
-@dataclass(frozen=True, slots=True)
-class InstancesRecord:
-    """A picture and its objects, in the order of the file."""
-
-    image: CocoImage
-    instances: tuple[Instance, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class InstancesFile:
-    """Categories sorted by id, and one record for each picture, also for those without objects."""
-
-    categories: tuple[Category, ...]
-    records: tuple[InstancesRecord, ...]
+_LISTS = ("images", "annotations", "categories")
+_LEAST_NUMBERS = 6  # of a polygon: three points
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,27 +45,143 @@ class CaptionsRecord:
 
 
 def read_instances(annotations: Path, images: Path) -> InstancesFile:
-    """Read an instances file.
+    """Read an instances file, picture by picture and object by object: it may have any size.
+
+    A picture that is missing is left out with its objects, and so is an object that nothing can be made of;
+    of an outline polygons of fewer than three points are left out. An object without a box has that of its
+    outline, and one without an area that of its box.
 
     Args:
         annotations: The json.
-        images: The folder its file names are relative to.
+        images: The folder its file names are relative to; where a name is not there, its last parts are
+            looked for.
 
     Raises:
-        DataFormatError: The file is missing, damaged or of another layout, or names a picture, image id or
-            category id that does not exist.
+        DataFormatError: The file is missing, damaged or of another layout, has no picture that is there, or
+            repeats a category id.
     """
-    file = load_json(annotations, _INSTANCES)
-    categories = read_categories(file)
-    labels = {category.category_id: label for label, category in enumerate(categories)}
-    pictures = read_images(file, PictureFolder(images))
-    instances: dict[int, list[Instance]] = {image_id: [] for image_id in pictures}
-    for entry in file.entries("annotations"):
-        image = image_of(entry, pictures)
-        instances[image.image_id].append(_instance(entry, label_of(entry, labels), image.size))
-    return InstancesFile(
-        categories, tuple(InstancesRecord(image, tuple(instances[key])) for key, image in pictures.items())
-    )
+    reader = _InstancesReader(JsonStream(annotations, _INSTANCES), PictureFolder(images))
+    read = reader.read()
+    if not len(read.records):
+        reader.refuse("has no images")
+    return InstancesFile(read.categories, read.records, read.problems)
+
+
+class AnnotationReader(ABC):
+    """Collects what a COCO json has, element by element, and what is wrong with it.
+
+    Args:
+        stream: The json.
+        folder: The folder of the pictures.
+    """
+
+    unique_ids: ClassVar[bool]  # whether no two objects of the file may have the same id
+
+    def __init__(self, stream: JsonStream, folder: PictureFolder) -> None:
+        self._stream, self._folder = stream, folder
+        self._columns, self._categories = InstanceColumns(), dict[int, Category]()
+        self._missing = set[int]()  # ids of pictures that were left out
+        self._places: list[array[int]] = [array("q"), array("q")]  # annotation, and segment, of each object
+        self._problems: dict[tuple[int, int, int], str] = {}  # by list, place in it, and segment
+
+    @abstractmethod
+    def annotation(self, index: int, entry: Entry) -> None:
+        """Read element ``index`` of the annotations, by `add`."""
+
+    def add(
+        self, index: int, entry: Entry, image_id: int, box: Box, outline: RunLengths | Polygons | None,
+        segment: int = -1,
+    ) -> None:  # fmt: skip
+        """Add the object that ``entry`` describes.
+
+        Args:
+            index: Of the annotation.
+            entry: The object itself.
+            image_id: Of its picture.
+            box: Of the object.
+            outline: Of the object.
+            segment: Its place among the segments of the annotation; -1 where the annotation is one object.
+        """
+        self._columns.add(
+            annotation_id=entry.integer("id"),
+            image_id=image_id,
+            category_id=entry.integer("category_id"),
+            box_xyxy=box,
+            area=entry.number("area") if "area" in entry else (box[2] - box[0]) * (box[3] - box[1]),
+            is_crowd="iscrowd" in entry and entry.integer("iscrowd") == 1,
+            segmentation=outline,
+        )
+        self._places[0].append(index)
+        self._places[1].append(segment)
+
+    def read(self) -> InstancesFile:
+        """Read everything.
+
+        Raises:
+            DataFormatError: The file is missing, damaged or of another layout, or repeats a category id.
+        """
+        for name, index, entry in self._stream.elements(_LISTS):
+            if name == "categories":
+                category = _category(entry)
+                if category.category_id in self._categories:
+                    entry.fail(f"repeats category id {category.category_id}")
+                self._categories[category.category_id] = category
+                continue
+            try:
+                if name == "images":
+                    self._image(entry)
+                else:
+                    self.annotation(index, entry)
+            except DataFormatError as error:
+                self._problems[_LISTS.index(name), index, -1] = str(error)
+        if not self._categories:
+            self._stream.fail("has no categories")
+        categories = tuple(self._categories[key] for key in sorted(self._categories))
+        labels = {category.category_id: label for label, category in enumerate(categories)}
+        built = self._columns.build(self._folder.root, labels, unique_ids=self.unique_ids)
+        for number, problem in built.left_out.items():
+            self._leave_out(self._places[0][number], self._places[1][number], problem)
+        for number, key in built.orphans.items():
+            if key not in self._missing:
+                problem = f"belongs to image id {key}, which is not among the images"
+                self._leave_out(self._places[0][number], -1, problem)
+        lines = tuple(self._problems[place] for place in sorted(self._problems))
+        return InstancesFile(categories, built.records, lines)
+
+    def refuse(self, problem: str) -> NoReturn:
+        """Refuse a file of which nothing is left: for its first problem or, where there is none, for this."""
+        # Without any picture all annotations are orphans, which is not what is wrong with them.
+        if self._problems and (min(self._problems)[0] == 0 or self._columns.num_images):
+            raise DataFormatError(self._problems[min(self._problems)])
+        self._stream.fail(problem)
+
+    def _leave_out(self, annotation: int, segment: int, problem: str) -> None:
+        inner = (f"annotations[{annotation}].segments_info", segment)
+        name, index = ("annotations", annotation) if segment < 0 else inner
+        self._problems[1, annotation, segment] = self._stream.line(name, index, problem)
+
+    def _image(self, entry: Entry) -> None:
+        key, name, size = entry.integer("id"), entry.text("file_name"), _size(entry)
+        if self._columns.has_image(key):
+            entry.fail(f"repeats image id {key}")
+        found = _find_tail(self._folder, name)
+        if found is None:
+            self._missing.add(key)
+            entry.fail(f"names picture {name!r}, which {self._folder.root} does not have")
+        self._columns.add_image(key, found, size)
+
+
+class _InstancesReader(AnnotationReader):
+    """Annotations of one object each."""
+
+    unique_ids = True
+
+    def annotation(self, index: int, entry: Entry) -> None:
+        """Read an object."""
+        outline, problem = _segmentation(entry)
+        self.add(index, entry, entry.integer("image_id"), _box_of(entry, outline), outline)
+        if problem:
+            entry.fail(problem)
 
 
 def read_captions(annotations: Path, images: Path) -> tuple[CaptionsRecord, ...]:
@@ -125,20 +194,6 @@ def read_captions(annotations: Path, images: Path) -> tuple[CaptionsRecord, ...]
     return tuple(CaptionsRecord(image, tuple(captions[key])) for key, image in pictures.items())
 
 
-def read_categories(file: Entry) -> tuple[Category, ...]:
-    """The categories of an opened COCO json, sorted by id."""
-    categories: dict[int, Category] = {}
-    for entry in file.entries("categories"):
-        key = entry.integer("id")
-        if key in categories:
-            entry.fail(f"repeats category id {key}")
-        is_thing = entry.integer("isthing") == 1 if "isthing" in entry else True
-        categories[key] = Category(key, entry.text("name"), is_thing)
-    if not categories:
-        file.fail("has no categories")
-    return tuple(categories[key] for key in sorted(categories))
-
-
 def read_images(file: Entry, folder: PictureFolder) -> dict[int, CocoImage]:
     """The images of an opened COCO json by id, each of which must lie in the folder."""
     images: dict[int, CocoImage] = {}
@@ -149,10 +204,7 @@ def read_images(file: Entry, folder: PictureFolder) -> dict[int, CocoImage]:
             entry.fail(f"names picture {name!r}, which {folder.root} does not have")
         if key in images:
             entry.fail(f"repeats image id {key}")
-        size = (entry.integer("height"), entry.integer("width"))
-        if min(size) < 1:
-            entry.fail(f"has height {size[0]} and width {size[1]}, not pixels")
-        images[key] = CocoImage(key, path, size)
+        images[key] = CocoImage(key, path, _size(entry))
     if not images:
         file.fail("has no images")
     return images
@@ -166,14 +218,6 @@ def image_of(entry: Entry, images: dict[int, CocoImage]) -> CocoImage:
     return image
 
 
-def label_of(entry: Entry, labels: dict[int, int]) -> int:
-    """Index of the category an annotation or segment belongs to."""
-    label = labels.get(entry.integer("category_id"))
-    if label is None:
-        entry.fail(f"has category id {entry.integer('category_id')}, which is not among the categories")
-    return label
-
-
 def read_box(entry: Entry) -> Box:
     """The box of an annotation: x, y, width, height on disk, left, top, right, bottom in records."""
     x, y, width, height = entry.numbers("bbox", 4)
@@ -182,37 +226,63 @@ def read_box(entry: Entry) -> Box:
     return x, y, x + width, y + height
 
 
-def _instance(entry: Entry, label: int, size: tuple[int, int]) -> Instance:
-    return Instance(
-        annotation_id=entry.integer("id"),
-        label=label,
-        box_xyxy=read_box(entry),
-        area=entry.number("area"),
-        is_crowd=entry.integer("iscrowd") == 1 if "iscrowd" in entry else False,
-        segmentation=_segmentation(entry, size),
-    )
+def _category(entry: Entry) -> Category:
+    is_thing = entry.integer("isthing") == 1 if "isthing" in entry else True
+    return Category(entry.integer("id"), entry.text("name"), is_thing)
 
 
-def _segmentation(entry: Entry, size: tuple[int, int]) -> RunLengths | Polygons | None:
+def _size(entry: Entry) -> tuple[int, int]:
+    """(height, width) of a picture."""
+    size = (entry.integer("height"), entry.integer("width"))
+    if min(size) < 1:
+        entry.fail(f"has height {size[0]} and width {size[1]}, not pixels")
+    return size
+
+
+def _find_tail(folder: PictureFolder, name: str) -> str | None:
+    """The name of a picture in a folder: ``name`` or, where that is not there, the longest end of it."""
+    parts = name.split("/")
+    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((tail for tail in tails if tail and folder.find(tail) is not None), None)
+
+
+def _box_of(entry: Entry, outline: RunLengths | Polygons | None) -> Box:
+    """The box of an annotation, or else of its outline."""
+    if outline is not None and ("bbox" not in entry or entry.raw("bbox") in (None, [])):
+        return outline.box_xyxy()
+    return read_box(entry)
+
+
+def _segmentation(entry: Entry) -> tuple[RunLengths | Polygons | None, str]:
+    """The outline of an annotation, and what had to be left out of it.
+
+    The size of polygons is not known here: that of the picture, which may come later.
+    """
     outline = entry.raw("segmentation") if "segmentation" in entry else None
     if outline is None or outline == []:
-        return None
-    if isinstance(outline, list):
-        for polygon in outline:
-            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-                entry.fail("has a polygon without at least three points x, y")
-            if not all(isinstance(number, (int, float)) for number in polygon):
-                entry.fail("has a polygon with something else than numbers in it")
-        return Polygons(size, tuple(tuple(map(float, polygon)) for polygon in outline))
-    runs = entry.entry("segmentation")
-    height, width = runs.numbers("size", 2)
-    if (height, width) != size:
-        entry.fail(
-            f"has a mask {height:g} high and {width:g} wide, its picture is {size[0]} high, {size[1]} wide"
-        )
+        return None, ""
+    if not isinstance(outline, list):
+        return _runs(entry.entry("segmentation")), ""
+    pieces, problem = list[tuple[float, ...]](), ""
+    for polygon in outline:
+        if not isinstance(polygon, list) or len(polygon) < _LEAST_NUMBERS or len(polygon) % 2:
+            problem = "has a polygon without at least three points x, y"
+            continue
+        try:
+            points = tuple(map(float, array("d", polygon)))
+        except (TypeError, OverflowError):
+            entry.fail("has a polygon with something else than numbers in it")
+        if not math.isfinite(sum(points)):
+            entry.fail("has a polygon with something else than numbers in it")
+        pieces.append(points)
+    return Polygons((0, 0), tuple(pieces)) if pieces else None, problem
+
+
+def _runs(runs: Entry) -> RunLengths:
+    height, width = map(int, runs.numbers("size", 2))
     counts = runs.raw("counts")
     if isinstance(counts, str):
-        return RunLengths(size, counts)
+        return RunLengths((height, width), counts)
     if not isinstance(counts, list) or not all(type(count) is int for count in counts):
         runs.fail("has counts that are neither a string nor a list of whole numbers")
-    return RunLengths(size, tuple(counts))
+    return RunLengths((height, width), tuple(counts))

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeGuard
 
 from imglish.errors import DataFormatError
 
+_SPACE = re.compile(r"[ \t\n\r]*")
+
 
 class _Source(NamedTuple):
     path: Path
     layout: str
+
+    def message(self, place: str, problem: str) -> str:
+        return (
+            f"{self.path}: {place} {problem}; expected {self.layout}: "
+            "check that this is the file you mean, or get it again"
+        )
 
 
 class Entry:
@@ -35,10 +44,7 @@ class Entry:
 
     def fail(self, problem: str) -> NoReturn:
         """Raise a DataFormatError; ``problem`` continues a sentence that begins with this object's place."""
-        raise DataFormatError(
-            f"{self._source.path}: {self._place()} {problem}; expected {self._source.layout}: "
-            "check that this is the file you mean, or get it again"
-        )
+        raise DataFormatError(self._source.message(self._place(), problem))
 
     def text(self, key: str) -> str:
         """The string at ``key``."""
@@ -119,6 +125,72 @@ def load_json(path: Path, layout: str) -> Entry:
     return Entry(source, _parse(source, _read(source), 0), None, "the file")
 
 
+class JsonStream:
+    """The lists of a large json file whose top level is an object, one element after the other.
+
+    Only the text and one element are in memory at a time: a tree of Python objects takes ten times the room.
+
+    Args:
+        path: The file.
+        layout: What it should be, in words for error messages.
+    """
+
+    def __init__(self, path: Path, layout: str) -> None:
+        self._source = _Source(path, layout)
+        self._root = Entry(self._source, {}, None, "the file")
+
+    def fail(self, problem: str) -> NoReturn:
+        """Raise a DataFormatError about the file; see `Entry.fail`."""
+        self._root.fail(problem)
+
+    def line(self, name: str, index: int, problem: str) -> str:
+        """What an error about element ``index`` of list ``name`` says."""
+        return self._source.message(f"{name}[{index}]", problem)
+
+    def elements(self, lists: Sequence[str]) -> Iterator[tuple[str, int, Entry]]:
+        """Name of the list, place in it and element, in the order of the file.
+
+        Args:
+            lists: Those to read; what lies at other keys is passed over, but must be valid json.
+
+        Raises:
+            DataFormatError: The file is missing, cut short or not json, not an object, or one of the lists is
+                missing or has something else than objects in it.
+        """
+        text = _text(self._source)
+        decoder, place, found = json.JSONDecoder(), _skip(text, 0), set[str]()
+        try:
+            if text[place : place + 1] != "{":
+                value, _ = decoder.raw_decode(text, place)
+                self.fail(f"is {_describe(value)}, not an object")
+            place = _skip(text, place + 1)
+            while text[place : place + 1] != "}":
+                key, place = decoder.raw_decode(text, place)
+                place = _expect(text, _skip(text, place), ":")
+                if key in lists and text[place : place + 1] == "[":
+                    found.add(key)
+                    place, index = _skip(text, place + 1), 0
+                    while text[place : place + 1] != "]":
+                        value, place = decoder.raw_decode(text, place)
+                        yield key, index, Entry(self._source, value, self._root, key, index)
+                        place, index = _next(text, place, "]"), index + 1
+                    place += 1
+                else:
+                    value, place = decoder.raw_decode(text, place)
+                    if key in lists:
+                        self.fail(f"has {_describe(value)} at key {key!r}, not a list")
+                place = _next(text, place, "}")
+            if _skip(text, place + 1) != len(text):
+                raise json.JSONDecodeError("Extra data", text, _skip(text, place + 1))
+        except json.JSONDecodeError as error:
+            raise _invalid(self._source, error, error.lineno) from None
+        except (ValueError, RecursionError):
+            raise _no_json(self._source) from None
+        for name in lists:
+            if name not in found:
+                self.fail(f"has no key {name!r}")
+
+
 def load_json_list(path: Path, layout: str) -> Iterator[Entry]:
     """Read a json file whose top level is a list of objects. Errors as in `load_json`."""
     source = _Source(path, layout)
@@ -156,16 +228,57 @@ def _parse(source: _Source, data: bytes, line: int) -> object:
     try:
         value: object = json.loads(data)
     except json.JSONDecodeError as error:
-        place = f"line {line or error.lineno} column {error.colno}"
-        raise DataFormatError(
-            f"{source.path}: not valid json at {place} ({error.msg}); expected {source.layout}: "
-            "the file may be cut short, get it again"
-        ) from None
-    except (ValueError, RecursionError):  # no text, thousands of digits, or nested without end
-        raise DataFormatError(
-            f"{source.path}: not a json text; expected {source.layout}: check that this is the file you mean"
-        ) from None
+        raise _invalid(source, error, line or error.lineno) from None
+    except (ValueError, RecursionError):
+        raise _no_json(source) from None
     return value
+
+
+def _text(source: _Source) -> str:
+    """The whole file as text, without the mark that some programs begin it with."""
+    try:
+        return _read(source).decode("utf-8-sig")
+    except ValueError:
+        raise _no_json(source) from None
+
+
+def _invalid(source: _Source, error: json.JSONDecodeError, line: int) -> DataFormatError:
+    return DataFormatError(
+        f"{source.path}: not valid json at line {line} column {error.colno} ({error.msg}); expected "
+        f"{source.layout}: the file may be cut short, get it again"
+    )
+
+
+def _no_json(source: _Source) -> DataFormatError:
+    """The file is no text, or has numbers of thousands of digits, or is nested without end."""
+    return DataFormatError(
+        f"{source.path}: not a json text; expected {source.layout}: check that this is the file you mean"
+    )
+
+
+def _skip(text: str, place: int) -> int:
+    """Where the next character that is no white space is."""
+    match = _SPACE.match(text, place)
+    assert match is not None
+    return match.end()
+
+
+def _expect(text: str, place: int, mark: str) -> int:
+    """Where the text goes on after ``mark``, which must be at ``place``."""
+    if text[place : place + 1] != mark:
+        raise json.JSONDecodeError(f"Expecting {mark!r} delimiter", text, place)
+    return _skip(text, place + 1)
+
+
+def _next(text: str, place: int, end: str) -> int:
+    """Where the next element begins, or where ``end`` is, after an element that ends at ``place``."""
+    place = _skip(text, place)
+    if text[place : place + 1] == end:
+        return place
+    place = _expect(text, place, ",")
+    if text[place : place + 1] == end:
+        raise json.JSONDecodeError("Illegal trailing comma", text, place)
+    return place
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

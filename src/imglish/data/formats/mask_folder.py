@@ -69,6 +69,7 @@ def match_files(
     images_root: Path,
     masks_root: Path,
     suffix: str = "",
+    ending: str = ".png",
 ) -> MatchedMasks:
     """Match files by their keys.
 
@@ -78,6 +79,7 @@ def match_files(
         images_root: Where the pictures are, for messages.
         masks_root: Where the masks are.
         suffix: What a mask's name has after the key.
+        ending: Of the masks' files, for messages.
 
     Raises:
         DataFormatError: There is no picture at all.
@@ -87,7 +89,7 @@ def match_files(
             f"{images_root}: has no pictures in it; expected one for each mask: check the path"
         )
     problems = [
-        f"{path}: has no mask; expected {masks_root / key}{suffix}.png: get it, or remove the picture"
+        f"{path}: has no mask; expected {masks_root / key}{suffix}{ending}: get it, or remove the picture"
         for key, path in pictures.items()
         if key not in masks
     ]

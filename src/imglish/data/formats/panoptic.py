@@ -9,21 +9,19 @@ A pixel of the PNG belongs to segment R + 256 G + 65536 B; 0 is unlabelled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
-from imglish.data.formats.coco import (
-    Box,
-    Category,
-    CocoImage,
-    image_of,
-    label_of,
-    read_box,
-    read_categories,
-    read_images,
-)
-from imglish.data.formats.json_entries import Entry, load_json
+import numpy as np
+from numpy.typing import NDArray
+
+from imglish.data.formats.coco import AnnotationReader, read_box
+from imglish.data.formats.instances import Box, Category, CocoImage, InstanceRecords
+from imglish.data.formats.json_entries import Entry, JsonStream
 from imglish.data.formats.picture_folder import PictureFolder
+from imglish.errors import DataFormatError
 
 _LAYOUT = "COCO panoptic json (images, annotations with segments_info, categories)"
 
@@ -56,16 +54,66 @@ class PanopticRecord:
     segments: tuple[PanopticSegment, ...]
 
 
+class PanopticRecords(Sequence[PanopticRecord]):
+    """Annotated pictures with their segments, in the order of the annotations.
+
+    Args:
+        records: All pictures, the segments as objects without outlines.
+        maps: The folder of the PNGs.
+        names: Image ids of the annotated pictures, and names of their PNGs.
+    """
+
+    def __init__(self, records: InstanceRecords, maps: Path, names: dict[int, str]) -> None:
+        rows = {image_id: row for row, image_id in enumerate(records.image_ids().tolist())}
+        known = [(rows[image_id], name) for image_id, name in names.items() if image_id in rows]
+        self._records, self._maps = records, maps
+        self._rows, self._names = np.array([row for row, _ in known], np.int64), [name for _, name in known]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """(height, width) of each picture in pixels: (len(self), 2)."""
+        return self._records.sizes()[self._rows]
+
+    @overload
+    def __getitem__(self, index: int) -> PanopticRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[PanopticRecord, ...]: ...
+    def __getitem__(self, index: int | slice) -> PanopticRecord | tuple[PanopticRecord, ...]:
+        if isinstance(index, slice):
+            return tuple(self[number] for number in range(*index.indices(len(self))))
+        record = self._records[int(self._rows[index])]
+        segments = tuple(
+            PanopticSegment(one.annotation_id, one.label, one.area, one.box_xyxy, one.is_crowd)
+            for one in record.instances
+        )
+        return PanopticRecord(record.image, self._maps / self._names[index], segments)
+
+
 @dataclass(frozen=True, slots=True)
 class PanopticFile:
-    """Categories sorted by id, and one record for each annotated picture."""
+    """What a panoptic file holds.
+
+    Args:
+        categories: Sorted by id.
+        records: One for each annotated picture.
+        problems: A line for each picture or segment that is left out, in the order of the file.
+    """
 
     categories: tuple[Category, ...]
-    records: tuple[PanopticRecord, ...]
+    records: PanopticRecords
+    problems: tuple[str, ...] = ()
+
+    def strict(self) -> PanopticFile:
+        """The same; raises DataFormatError where there is a problem."""
+        if self.problems:
+            raise DataFormatError(self.problems[0])
+        return self
 
 
 def read_panoptic(annotations: Path, images: Path, maps: Path) -> PanopticFile:
-    """Read a panoptic file.
+    """Read a panoptic file; pictures without their file or map are left out, and segments without a category.
 
     Args:
         annotations: The json.
@@ -73,32 +121,36 @@ def read_panoptic(annotations: Path, images: Path, maps: Path) -> PanopticFile:
         maps: The folder of the PNGs.
 
     Raises:
-        DataFormatError: The file is missing, damaged or of another layout, or names a picture, map, image id
-            or category id that does not exist.
+        DataFormatError: The file is missing, damaged or of another layout, or no picture of it can be used.
     """
-    file = load_json(annotations, _LAYOUT)
-    categories = read_categories(file)
-    labels = {category.category_id: label for label, category in enumerate(categories)}
-    pictures, folder = read_images(file, PictureFolder(images)), PictureFolder(maps)
-    records = []
-    for entry in file.entries("annotations"):
-        map_path = folder.find(entry.text("file_name"))
-        if map_path is None:
-            entry.fail(f"names map {entry.text('file_name')!r}, which {maps} does not have")
-        segments = tuple(_segment(segment, labels) for segment in entry.entries("segments_info"))
-        if len({segment.segment_id for segment in segments}) != len(segments):
+    reader = _PanopticReader(JsonStream(annotations, _LAYOUT), PictureFolder(images), PictureFolder(maps))
+    read = reader.read()
+    records = PanopticRecords(read.records, maps, reader.names)
+    if not len(records):
+        reader.refuse("has no annotations")
+    return PanopticFile(read.categories, records, read.problems)
+
+
+class _PanopticReader(AnnotationReader):
+    """Annotations of all segments of a picture each."""
+
+    unique_ids = False  # they are values of the picture's own map
+
+    def __init__(self, stream: JsonStream, folder: PictureFolder, maps: PictureFolder) -> None:
+        super().__init__(stream, folder)
+        self._maps = maps
+        self.names: dict[int, str] = {}  # of the maps, by image id
+
+    def annotation(self, index: int, entry: Entry) -> None:
+        """Read the segments of a picture."""
+        image_id, name = entry.integer("image_id"), entry.text("file_name")
+        if self._maps.find(name) is None:
+            entry.fail(f"names map {name!r}, which {self._maps.root} does not have")
+        if image_id in self.names:
+            entry.fail(f"repeats image id {image_id}")
+        segments = [(segment, read_box(segment)) for segment in entry.entries("segments_info")]
+        if len({segment.integer("id") for segment, _ in segments}) != len(segments):
             entry.fail("has two segments of the same id")
-        records.append(PanopticRecord(image_of(entry, pictures), map_path, segments))
-    if not records:
-        file.fail("has no annotations")
-    return PanopticFile(categories, tuple(records))
-
-
-def _segment(entry: Entry, labels: dict[int, int]) -> PanopticSegment:
-    return PanopticSegment(
-        segment_id=entry.integer("id"),
-        label=label_of(entry, labels),
-        area=entry.number("area"),
-        box_xyxy=read_box(entry),
-        is_crowd=entry.integer("iscrowd") == 1,
-    )
+        for number, (segment, box) in enumerate(segments):
+            self.add(index, segment, image_id, box, None, number)
+        self.names[image_id] = name

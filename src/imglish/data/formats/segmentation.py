@@ -29,14 +29,35 @@ class RunLengths:
             DataFormatError: The lengths do not add up to the picture's pixels.
         """
         height, width = self.size
+        runs = self._runs()
+        inside = np.arange(len(runs)) % 2 == 1
+        return np.repeat(inside, runs).reshape(width, height).T
+
+    def _runs(self) -> NDArray[np.int64]:
+        """The lengths, which cover the picture."""
+        height, width = self.size
         runs = _decompress(self.counts) if isinstance(self.counts, str) else np.array(self.counts, np.int64)
         if int(runs.sum()) != height * width or bool((runs < 0).any()):
             raise DataFormatError(
                 f"run lengths cover {int(runs.sum())} pixels of a mask of {height} x {width} pixels; "
                 "expected all of them: the annotation is damaged, get its file again"
             )
-        inside = np.arange(len(runs)) % 2 == 1
-        return np.repeat(inside, runs).reshape(width, height).T
+        return runs
+
+    def to_coco(self) -> bytes:
+        """COCO's compressed string; raises as `to_mask`."""
+        if isinstance(self.counts, str):
+            self._runs()  # COCO's own tools would read past the end of a damaged string
+            return self.counts.encode("latin-1")
+        return encode_mask(self.to_mask())
+
+    def box_xyxy(self) -> tuple[float, float, float, float]:
+        """The smallest box around the mask, four zeros where it is empty; raises as `to_mask`."""
+        rows, columns = np.nonzero(self.to_mask())
+        if not len(rows):
+            return 0.0, 0.0, 0.0, 0.0
+        left, top = float(columns.min()), float(rows.min())
+        return left, top, float(columns.max() + 1), float(rows.max() + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +76,34 @@ class Polygons:
         """The mask, bool (H, W), filled as COCO's own tools fill it."""
         from faster_coco_eval.core import mask as coco_masks
 
+        return np.asarray(coco_masks.decode(self._merged())).astype(np.bool_)
+
+    def to_coco(self) -> bytes:
+        """COCO's compressed run lengths of the mask."""
+        counts: bytes = self._merged()["counts"]
+        return counts
+
+    def box_xyxy(self) -> tuple[float, float, float, float]:
+        """The smallest box around the points."""
+        x = [value for polygon in self.points for value in polygon[::2]]
+        y = [value for polygon in self.points for value in polygon[1::2]]
+        return min(x), min(y), max(x), max(y)
+
+    def _merged(self) -> dict[str, bytes]:
+        from faster_coco_eval.core import mask as coco_masks
+
         height, width = self.size
         pieces = coco_masks.frPyObjects([list(polygon) for polygon in self.points], height, width)
-        return np.asarray(coco_masks.decode(coco_masks.merge(pieces))).astype(np.bool_)
+        merged: dict[str, bytes] = coco_masks.merge(pieces)
+        return merged
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> bytes:
+    """COCO's compressed run lengths of a mask bool (H, W)."""
+    from faster_coco_eval.core import mask as coco_masks
+
+    counts: bytes = coco_masks.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+    return counts
 
 
 def _decompress(counts: str) -> NDArray[np.int64]:

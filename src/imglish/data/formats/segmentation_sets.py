@@ -7,6 +7,7 @@ converters of mmsegmentation 0.20.2, with which the official ViT-Adapter was tra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -104,6 +105,8 @@ def read_segmentation_set(name: SegmentationSet, root: Path, split: Split) -> Se
         case "mapillary":
             return _mapillary(root, "training" if train else "validation")
         case "coco_stuff10k":
+            if (root / "imageLists").is_dir():
+                return _coco_stuff10k(root, "train" if train else "test")
             return _coco_stuff(root, "train2014" if train else "test2014", first=1)
         case "coco_stuff164k":
             return _coco_stuff(root, "train2017" if train else "val2017", first=0)
@@ -150,21 +153,49 @@ def _coco_stuff(root: Path, part: str, *, first: int) -> SegmentationFiles:
     suffix = "_labelTrainIds"
     if any(path.stem.endswith(suffix) for path in list_pictures(masks)):
         return _files(numbered(names.COCO_STUFF, first=first), match_masks(images, masks, suffix))
+    return _files(_coco_labels(first), match_masks(images, masks))
+
+
+def _coco_labels(first: int) -> MaskLabels:
+    """COCO's 182 categories as 171 classes; ``first`` is the value of category 1."""
     categories = [category for category in range(1, 183) if category not in _COCO_GAPS]
     ids = {category - 1 + first: number for number, category in enumerate(categories)}
-    return _files(mapped(names.COCO_STUFF, ids, range(first)), match_masks(images, masks))
+    return mapped(names.COCO_STUFF, ids, range(first))
+
+
+def _coco_stuff10k(root: Path, part: str) -> SegmentationFiles:
+    """As published: ``images/X.jpg``, ``annotations/X.mat`` and ``imageLists/train.txt`` and ``test.txt``."""
+    masks = {path.stem: path for path in sorted((root / "annotations").glob("*.mat"))}
+    listed = root / "imageLists" / f"{part}.txt"
+    return _listed(_coco_labels(1), listed, root / "images", masks, root / "annotations", "check the path")
 
 
 def _pascal_context(root: Path, part: str) -> SegmentationFiles:
     """VOC2010's ``JPEGImages``, and ``SegmentationClassContext`` as mmsegmentation's converter writes it."""
+    folder = root / "SegmentationClassContext"
+    masks = {path.stem: path for path in list_pictures(folder)} if folder.is_dir() else {}
+    advice = "as the converter of mmsegmentation writes them: check the path, which ends in VOC2010"
     listed = root / "ImageSets" / "SegmentationContext" / f"{part}.txt"
+    labels = numbered(names.PASCAL_CONTEXT, first=1)
+    return _listed(labels, listed, root / "JPEGImages", masks, folder, advice)
+
+
+def _listed(
+    labels: MaskLabels, listed: Path, images: Path, masks: Mapping[str, Path], folder: Path, advice: str
+) -> SegmentationFiles:
+    """The pictures that a file names, a line each, with their masks.
+
+    Args:
+        labels: What the masks mean.
+        listed: The file.
+        images: The folder of the pictures.
+        masks: All masks by their names without endings.
+        folder: Theirs.
+        advice: What to do where there is no such file.
+    """
     if not listed.is_file():
-        raise DataFormatError(
-            f"{listed}: no such file; expected the names of the {part} split, a line each, as the converter "
-            "of mmsegmentation writes them: check the path, which ends in VOC2010"
-        )
+        raise DataFormatError(f"{listed}: no such file; expected the names of a split, a line each, {advice}")
     stems = listed.read_text(encoding="utf-8").split()
-    images, masks = root / "JPEGImages", root / "SegmentationClassContext"
     there = {path.stem: path for path in list_pictures(images)}
     missing = tuple(
         f"{images / stem}.jpg: no such file, but {listed} names it: get it, or remove its line"
@@ -172,15 +203,19 @@ def _pascal_context(root: Path, part: str) -> SegmentationFiles:
         if stem not in there
     )
     pictures = {stem: there[stem] for stem in stems if stem in there}
-    of_split = {path.stem: path for path in list_pictures(masks) if path.stem in pictures}
-    found = match_files(pictures, of_split, images, masks)
-    return SegmentationFiles(
-        numbered(names.PASCAL_CONTEXT, first=1), found.records, (*missing, *found.problems)
-    )
+    of_split = {stem: path for stem, path in masks.items() if stem in pictures}
+    ending = next(iter(masks.values())).suffix if masks else ".png"
+    found = match_files(pictures, of_split, images, folder, ending=ending)
+    return SegmentationFiles(labels, found.records, (*missing, *found.problems))
 
 
 def _potsdam(root: Path, part: str) -> SegmentationFiles:
     """Tiles in ``img_dir`` and ``ann_dir``: ids of mmsegmentation's converter (0 is ignored), or colours."""
+    if not (root / "img_dir").is_dir() and any(root.glob("**/top_potsdam_*.tif")):
+        raise DataFormatError(
+            f"{root}: holds Potsdam as published, pictures of 6000 pixels; expected tiles of 512 pixels in "
+            "img_dir/train, img_dir/val, ann_dir/train and ann_dir/val: cut them first"
+        )
     found = match_masks(root / "img_dir" / part, root / "ann_dir" / part)
     if not found.records or not has_colors(found.records[0].mask_path):
         return _files(numbered(names.POTSDAM, first=1), found)
@@ -192,7 +227,8 @@ def _potsdam(root: Path, part: str) -> SegmentationFiles:
 def _chase_db1(root: Path, *, train: bool) -> SegmentationFiles:
     """As published, ``Image_01L.jpg`` beside ``Image_01L_1stHO.png``, or in the folders of mmsegmentation.
 
-    The first observer's vessels count. The published masks are 0 and 255; anything from 128 on is a vessel.
+    The first observer's vessels count. Of grey levels anything from 128 on is a vessel; 1 is one as well, as
+    which the published masks, of one bit, are read.
     """
     suffix, part = "_1stHO", "training" if train else "validation"
     if (root / "images").is_dir():
@@ -214,7 +250,7 @@ def _chase_db1(root: Path, *, train: bool) -> SegmentationFiles:
         root,
         suffix,
     )
-    ids = {value: int(value >= 128) for value in range(256)}
+    ids = {value: int(value == 1 or value >= 128) for value in range(256)}
     return _files(MaskLabels(classes=names.CHASE_DB1, ids=ids), found)
 
 

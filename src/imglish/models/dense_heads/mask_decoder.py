@@ -144,7 +144,7 @@ class MaskDecoder(nn.Module):
             grid_positions(size, x.shape[1], x.device).to(x.dtype).flatten(2).transpose(1, 2)
             for size, x in zip(sizes, maps, strict=True)
         ]
-        x = self.query_features.expand(len(mask_features), -1, -1)
+        x = self.query_features.expand(mask_features.shape[0], -1, -1)
         predictions = [self._predict(x, mask_features)]
         for index, layer in enumerate(self.layers):
             level = index % len(levels)

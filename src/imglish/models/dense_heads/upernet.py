@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imglish.nn.conv_norm import ConvNorm, Norm, enlarge
+from imglish.ops.pooling import grid_means
 from imglish.structures.pyramid import FeaturePyramid
 
 
@@ -32,7 +32,7 @@ class PyramidPooling(nn.Module):
         """Map (B, in_width, H, W) to (B, width, H, W)."""
         size = (x.shape[-2], x.shape[-1])
         pooled = [
-            enlarge(grid(F.adaptive_avg_pool2d(x, scale)), size)
+            enlarge(grid(grid_means(x, scale)), size)
             for grid, scale in zip(self.grids, self.pool_scales, strict=True)
         ]
         y: Tensor = self.join(torch.cat([x, *pooled], dim=1))

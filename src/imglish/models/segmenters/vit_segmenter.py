@@ -6,25 +6,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from imglish.errors import CheckpointError
-from imglish.models.segmenters.build import Segmenter, build_segmenter
+from imglish.models.segmenters.build import Segmenter, join_segmenter
 from imglish.models.segmenters.config import SegmenterConfig
 from imglish.models.segmenters.weights import head_map
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vit.model import ViT
-from imglish.models.vit_adapter.baseline import PlainViT
 from imglish.models.vit_adapter.config import ViTAdapterConfig
-from imglish.models.vit_adapter.model import ViTAdapter
-from imglish.models.vit_adapter.official import (
-    Family,
-    adapter_map,
-    baseline_map,
-    to_official as backbone_to_official,
-    to_ours as backbone_to_ours,
-)
-from imglish.models.weight_map import StateDict, WeightMap
-
-_BACKBONE = "backbone."  # the prefix in the official files and in ours
+from imglish.models.vit_adapter.official import Family, model_to_official, model_to_ours
+from imglish.models.weight_map import StateDict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,21 +55,14 @@ def vit_segmenter(config: ViTSegmenterConfig, *, norm: type[nn.Module] = nn.Batc
         config: Settings.
         norm: Batch norm of adapter and head; synchronised over ranks where there are several.
     """
-    vit = ViT(config.vit)
-    backbone: nn.Module
-    if config.adapter is not None:
-        backbone = ViTAdapter(vit, config.adapter, norm=norm)
-    else:
-        step = vit.depth // 4
-        plain = config.family == "vit"
-        backbone = PlainViT(
-            vit,
-            out_blocks=tuple(range(step - 1, vit.depth, step)),
-            layer_norm=plain,
-            norm="group" if plain else "batch",
-            batch_norm=norm,
-        )
-    return build_segmenter(backbone, vit.width, config.segmenter, num_classes=config.num_classes, norm=norm)
+    return join_segmenter(
+        ViT(config.vit),
+        config.adapter,
+        config.segmenter,
+        num_classes=config.num_classes,
+        beit_pyramid=config.family == "beit",
+        norm=norm,
+    )
 
 
 def to_ours(
@@ -97,9 +79,7 @@ def to_ours(
     Raises:
         CheckpointError: A name has no rule.
     """
-    below, beside = _split(state)
-    backbone = backbone_to_ours(below, _backbone_map(family, has_adapter=has_adapter))
-    return _joined(backbone, head_map(segmenter).to_ours(beside))
+    return model_to_ours(state, family, head_map(segmenter), has_adapter=has_adapter)
 
 
 def to_official(state: StateDict, config: ViTSegmenterConfig) -> dict[str, Tensor]:
@@ -108,25 +88,7 @@ def to_official(state: StateDict, config: ViTSegmenterConfig) -> dict[str, Tenso
     Raises:
         CheckpointError: A name has no rule.
     """
-    below, beside = _split(state)
-    names = _backbone_map(config.family, has_adapter=config.adapter is not None)
-    backbone = backbone_to_official(below, names, config.vit)
-    return _joined(backbone, head_map(config.segmenter).to_official(beside))
-
-
-def _backbone_map(family: Family, *, has_adapter: bool) -> WeightMap:
-    if has_adapter:
-        return adapter_map(family)
-    if family == "uniperceiver":
-        raise CheckpointError("a Uni-Perceiver without adapter, of which there is no official segmenter")
-    return baseline_map(family)
-
-
-def _split(state: StateDict) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The backbone's weights without their prefix, and the others."""
-    below = {name.removeprefix(_BACKBONE): w for name, w in state.items() if name.startswith(_BACKBONE)}
-    return below, {name: w for name, w in state.items() if not name.startswith(_BACKBONE)}
-
-
-def _joined(backbone: StateDict, others: StateDict) -> dict[str, Tensor]:
-    return {f"{_BACKBONE}{name}": w for name, w in backbone.items()} | dict(others)
+    has_adapter = config.adapter is not None
+    return model_to_official(
+        state, config.family, head_map(config.segmenter), config.vit, has_adapter=has_adapter
+    )

@@ -6,6 +6,7 @@ with a dot or are empty.
 
 from __future__ import annotations
 
+from imglish.models.necks.weights import fpn_rules
 from imglish.models.segmenters.config import (
     Mask2FormerConfig,
     SegmenterConfig,
@@ -13,28 +14,12 @@ from imglish.models.segmenters.config import (
     SetrPupConfig,
     UPerNetConfig,
 )
-from imglish.models.weight_map import Rule, WeightMap
-
-
-def conv_norm_rules(official: str, ours: str, *, norm: str = "bn") -> tuple[Rule, ...]:
-    """Rules of a convolution with its norm, whose official name is ``bn`` or ``gn``."""
-    return (
-        Rule(f"{official}conv.{{part}}", f"{ours}conv.{{part}}"),
-        Rule(f"{official}{norm}.{{part}}", f"{ours}norm.{{part}}"),
-    )
+from imglish.models.weight_map import Rule, WeightMap, conv_norm_rules
 
 
 def classifier_rules(official: str, ours: str) -> tuple[Rule, ...]:
     """Rules of a head's last convolution."""
     return (Rule(f"{official}conv_seg.{{part}}", f"{ours}classifier.{{part}}"),)
-
-
-def fpn_rules(official: str = "", ours: str = "") -> tuple[Rule, ...]:
-    """Rules of a top-down pyramid without norms."""
-    return (
-        Rule(f"{official}lateral_convs.{{level}}.conv.{{part}}", f"{ours}laterals.{{level}}.{{part}}"),
-        Rule(f"{official}fpn_convs.{{level}}.conv.{{part}}", f"{ours}outputs.{{level}}.{{part}}"),
-    )
 
 
 def semantic_fpn_rules(official: str = "", ours: str = "") -> tuple[Rule, ...]:

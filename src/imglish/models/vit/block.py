@@ -13,6 +13,8 @@ from imglish.models.vit.config import ViTConfig
 from imglish.models.vit.positions import RelativePositionBias
 from imglish.nn.drop_path import DropPath
 from imglish.nn.feed_forward import FeedForward
+from imglish.nn.linear import Linear
+from imglish.ops.linear import linear
 from imglish.ops.windows import merge_windows, partition_windows
 
 
@@ -30,7 +32,7 @@ class Attention(nn.Module):
         width = config.width
         self.num_heads, self.window = config.num_heads, window
         self.pads_input = config.window_padding == "input"
-        self.qkv = nn.Linear(width, 3 * width, bias=config.attention_bias == "all")
+        self.qkv = Linear(width, 3 * width, bias=config.attention_bias == "all")
         self.query_bias = self.value_bias = None
         if config.attention_bias == "query_value":
             self.query_bias = nn.Parameter(torch.zeros(width))
@@ -43,7 +45,7 @@ class Attention(nn.Module):
                 class_token=config.class_token,
                 index=index,
             )
-        self.output = nn.Linear(width, width)
+        self.output = Linear(width, width)
 
     def forward(self, x: Tensor, grid: tuple[int, int], bias: Tensor | None = None) -> Tensor:
         """Map tokens (B, P + N, C) to (B, P + N, C).
@@ -76,7 +78,7 @@ class Attention(nn.Module):
             qkv: Tensor = self.qkv(x)
             return qkv
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
-        return F.linear(x, self.qkv.weight, bias)
+        return linear(x, self.qkv.weight, bias)
 
     def _attend(self, qkv: Tensor, bias: Tensor | None) -> Tensor:
         """Attention (B, N, 3 C) to (B, N, C), each sample by itself."""

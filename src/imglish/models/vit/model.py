@@ -87,7 +87,7 @@ class ViT(nn.Module):
         config = self.config
         grid = self.patches.grid_size(images.shape[-2], images.shape[-1])
         own, bound = config.grid_size, config.relative_positions != "none" and not config.resample_relative
-        if grid != own and bound and not all(config.window(block) for block in range(self.depth)):
+        if bound and grid != own and not all(config.window(block) for block in range(self.depth)):
             raise ValueError(
                 f"a grid of {grid} patches does not fit relative positions made for {own}; "
                 f"resize pictures to {config.image_size}"
@@ -98,7 +98,7 @@ class ViT(nn.Module):
         """Add positions to patches (B, N, C) of a grid, class token first if there is one: (B, P + N, C)."""
         x = patches
         if self.class_token is not None:
-            x = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
+            x = torch.cat([self.class_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         if self.positions is not None:
             x = x + self._positions(self.positions, grid)
         if self.time_positions is not None:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imglish.ops.sizes import same_size
+
 # Rows of a table of relative positions that concern the class token.
 NUM_CLASS_OFFSETS = 3
 
@@ -106,7 +108,7 @@ def resample_positions(
         (1, prefix + new rows x new columns, C), bicubic. The scale is that of a tenth of a patch more, as in
         the official code; sampling by the sizes alone gives slightly other values.
     """
-    if old == new:
+    if same_size(old, new):
         return positions
     grid = positions[:, num_prefix:].transpose(1, 2).unflatten(2, old)
     scale = ((new[0] + 0.1) / old[0], (new[1] + 0.1) / old[1])
@@ -130,7 +132,7 @@ def resize_positions(
     Returns:
         (1, prefix + new rows x new columns, C), bicubic by the sizes alone, unlike `resample_positions`.
     """
-    if old == new:
+    if same_size(old, new):
         return positions
     grid = positions[:, num_prefix:].transpose(1, 2).unflatten(2, old)
     grid = F.interpolate(grid, size=new, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)

@@ -18,11 +18,16 @@ from imglish.models.vit.positions import NUM_CLASS_OFFSETS, resize_positions, re
 from imglish.models.vit.weights import share_out_table
 from imglish.models.weight_map import StateDict
 
+Grid = tuple[int, int]
+
+_SHARED_TABLE = "relative_positions.table"
 _TABLE = re.compile(r"blocks\.(\d+)\.attention\.relative_positions\.table")
 _PATCHES = "patches.proj.weight"
 
 
-def fit_state(state: StateDict, config: ViTConfig, *, where: str) -> dict[str, Tensor]:
+def fit_state(
+    state: StateDict, config: ViTConfig, *, where: str, source: ViTConfig | None = None
+) -> dict[str, Tensor]:
     """Fit a pretrained `ViT`'s weights to another picture, other windows and patches, and other parts.
 
     A table that all blocks share is copied to each; tables of relative positions are resized by the spline of
@@ -32,9 +37,11 @@ def fit_state(state: StateDict, config: ViTConfig, *, where: str) -> dict[str, T
     Factors on the branches that the file lacks are ones: the function stays the same.
 
     Args:
-        state: Of a `ViT` made for square pictures, or a part of it.
+        state: Of a `ViT`, or a part of it.
         config: Settings of the `ViT` wanted. Whether the result is whole is for `check_state` to say.
         where: The file, for messages.
+        source: Settings that the weights were made with; None reads the grid from the tables, which are then
+            those of square pictures.
 
     Raises:
         CheckpointError: Positions are of no square grid, or lack a row of the class token that is wanted.
@@ -45,9 +52,12 @@ def fit_state(state: StateDict, config: ViTConfig, *, where: str) -> dict[str, T
         if match := _TABLE.fullmatch(name):
             window = config.window(int(match[1]))
             grid = (window, window) if window else config.grid_size
-            ours[name] = _fit_table(tensor, grid, config, f"{where}: {name}")
+            ours[name] = _fit_table(tensor, grid, config, f"{where}: {name}", _window(source, int(match[1])))
+        elif name == _SHARED_TABLE:
+            old = None if source is None else source.grid_size
+            ours[name] = _fit_table(tensor, config.grid_size, config, f"{where}: {name}", old)
         elif name == "positions":
-            ours[name] = _fit_positions(tensor, config, f"{where}: {name}")
+            ours[name] = _fit_positions(tensor, config, f"{where}: {name}", source)
         elif name == _PATCHES and tensor.shape[-1] != config.patch_size:
             size = (config.patch_size, config.patch_size)
             kernel = F.interpolate(tensor.float(), size=size, mode="bilinear", align_corners=False)
@@ -59,38 +69,53 @@ def fit_state(state: StateDict, config: ViTConfig, *, where: str) -> dict[str, T
     return ours | _missing_scales(ours, config)
 
 
-def _fit_table(table: Tensor, grid: tuple[int, int], config: ViTConfig, where: str) -> Tensor:
+def _window(source: ViTConfig | None, block: int) -> Grid | None:
+    """(rows, columns) that a block's table was made for, where that is known."""
+    if source is None:
+        return None
+    window = source.window(block)
+    return (window, window) if window else source.grid_size
+
+
+def _fit_table(table: Tensor, grid: Grid, config: ViTConfig, where: str, old: Grid | None) -> Tensor:
     """A table of relative positions (rows, heads) for a grid (rows, columns)."""
     for num_class in (NUM_CLASS_OFFSETS, 0):
-        side = math.isqrt(max(len(table) - num_class, 0))
-        if side % 2 and side * side == len(table) - num_class:
+        side = (math.isqrt(max(len(table) - num_class, 0)) + 1) // 2
+        made_for = old or (side, side)
+        num_offsets = (2 * made_for[0] - 1) * (2 * made_for[1] - 1)
+        if num_offsets == len(table) - num_class:
             break
     else:
-        raise CheckpointError(f"{where} has {len(table)} rows, which are no square grid's; get the file anew")
+        wanted = "no square grid's" if old is None else f"not those of {old} patches"
+        raise CheckpointError(f"{where} has {len(table)} rows, which are {wanted}; get the file anew")
     if config.class_token and not num_class:
         raise CheckpointError(
             f"{where} has no rows of the class token, which this model keeps; take a file that has them"
         )
     if not config.class_token:
-        table = table[: side * side]
-    old = ((side + 1) // 2, (side + 1) // 2)
-    return resize_relative_positions(table, old, grid, class_token=config.class_token)
+        table = table[:num_offsets]
+    return resize_relative_positions(table, made_for, grid, class_token=config.class_token)
 
 
-def _fit_positions(positions: Tensor, config: ViTConfig, where: str) -> Tensor:
+def _fit_positions(positions: Tensor, config: ViTConfig, where: str, source: ViTConfig | None) -> Tensor:
     """Absolute positions (1, P + N, C) for the grid of the settings."""
     num_rows = positions.shape[1]
-    num_class = int(math.isqrt(num_rows) ** 2 != num_rows)
-    side = math.isqrt(num_rows - num_class)
-    if side * side != num_rows - num_class:
-        raise CheckpointError(f"{where} has {num_rows} rows, which are no square grid's; get the file anew")
+    if source is None:
+        num_class = int(math.isqrt(num_rows) ** 2 != num_rows)
+        side = math.isqrt(num_rows - num_class)
+        old = (side, side)
+    else:
+        num_class, old = int(source.class_position), source.grid_size
+    if old[0] * old[1] != num_rows - num_class:
+        wanted = "no square grid's" if source is None else f"not those of {old} patches"
+        raise CheckpointError(f"{where} has {num_rows} rows, which are {wanted}; get the file anew")
     if config.class_position and not num_class:
         raise CheckpointError(
             f"{where} has no row of the class token, which this model keeps; set class_position False"
         )
     if not config.class_position:
         positions, num_class = positions[:, num_class:], 0
-    resized = resize_positions(positions.float(), (side, side), config.grid_size, num_prefix=num_class)
+    resized = resize_positions(positions.float(), old, config.grid_size, num_prefix=num_class)
     return resized.to(positions.dtype)
 
 

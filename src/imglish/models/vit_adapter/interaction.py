@@ -10,7 +10,9 @@ from imglish.models.vit_adapter.attention import MapAttention
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.nn.deformable_attention import DeformableAttention
 from imglish.nn.drop_path import DropPath
+from imglish.nn.linear import Linear
 from imglish.ops.deformable_attention import LevelSizes
+from imglish.ops.maps import as_map
 
 
 class Injector(nn.Module):
@@ -45,16 +47,16 @@ class ConvFeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = Linear(width, hidden)
         self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Tensor, level_sizes: LevelSizes) -> Tensor:
         """Map tokens (B, M, C) of several levels; each level is convolved as a map of its own size."""
         x = self.fc1(x)
         parts = []
         for part, size in zip(x.split([h * w for h, w in level_sizes], dim=1), level_sizes, strict=True):
-            parts.append(self.depthwise(part.transpose(1, 2).unflatten(2, size)).flatten(2).transpose(1, 2))
+            parts.append(self.depthwise(as_map(part, size)).permute(0, 2, 3, 1).flatten(1, 2))
         y: Tensor = self.fc2(F.gelu(torch.cat(parts, dim=1)))
         return y
 

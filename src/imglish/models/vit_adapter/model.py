@@ -21,6 +21,8 @@ from imglish.models.vit_adapter.pyramid import PlainPyramid
 from imglish.models.vit_adapter.spatial_prior import SpatialPrior
 from imglish.nn.deformable_attention import DeformableAttention
 from imglish.ops.deformable_attention import LevelSizes, reference_points
+from imglish.ops.maps import as_map
+from imglish.ops.sizes import same_size
 from imglish.structures.pyramid import FeaturePyramid
 
 _PATCH_SIZES = (4, 8, 16, 32)  # such that padded pictures divide into patches
@@ -93,9 +95,7 @@ class ViTAdapter(nn.Module):
         spatial, features, grid = self._interact(images, torch.cat(levels, dim=1), level_sizes)
 
         parts = spatial.split([h * w for h, w in level_sizes], dim=1)
-        c2, c3, c4 = (
-            part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, level_sizes, strict=True)
-        )
+        c2, c3, c4 = (as_map(part, size) for part, size in zip(parts, level_sizes, strict=True))
         if self.up is not None:
             c1 = self.up(c2) + c1
         outputs = self._add_vit([c1, c2, c3, c4], features, grid)
@@ -138,8 +138,8 @@ class ViTAdapter(nn.Module):
             return maps
         outputs = []
         for c, x in zip(maps, features, strict=True):
-            own = x.transpose(1, 2).unflatten(2, grid)
-            if grid != c.shape[-2:]:
+            own = as_map(x, grid)
+            if not same_size(grid, (c.shape[-2], c.shape[-1])):
                 own = F.interpolate(own, size=c.shape[-2:], mode="bilinear", align_corners=False)
             outputs.append(c + own)
         return outputs

@@ -12,7 +12,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from imglish.errors import CheckpointError
 from imglish.models.vit.config import ViTConfig
+from imglish.models.vit.plain_weights import uniperceiver_rules
 from imglish.models.vit.positions import relative_position_index
 from imglish.models.vit.weights import INDEX, block_rules, vit_rules
 from imglish.models.vit_adapter.weights import ADAPTER_MAP
@@ -20,6 +22,7 @@ from imglish.models.weight_map import Rule, StateDict, WeightMap
 
 Family = Literal["vit", "beit", "uniperceiver"]
 
+_BACKBONE = "backbone."  # the prefix in the official files of whole models and in ours
 _POSITIONS = "backbone.positions"  # (1, N, C) in ours, (N, C) in Uni-Perceiver's
 
 
@@ -31,32 +34,11 @@ def _vit() -> tuple[Rule, ...]:
     )
 
 
-def _uniperceiver() -> tuple[Rule, ...]:
-    embedding = "visual_embed.patch_embed."
-    blocks = (
-        ("norm1.{part}", "norm1.{part}"),
-        ("self_attn.in_proj.{part}", "attention.qkv.{part}"),
-        ("self_attn.out_proj.{part}", "attention.output.{part}"),
-        ("norm2.{part}", "norm2.{part}"),
-        ("linear1.{part}", "feed_forward.fc1.{part}"),
-        ("linear2.{part}", "feed_forward.fc2.{part}"),
-        ("gamma_1", "scale1"),
-        ("gamma_2", "scale2"),
-    )
-    return (
-        Rule("visual_embed.embeddings_norm.{part}", "backbone.embedding_norm.{part}"),
-        Rule(f"{embedding}spatial_pos_embed.weight", _POSITIONS),
-        Rule(f"{embedding}temporal_pos_embed.weight", "backbone.time_positions"),
-        Rule(f"{embedding}proj.{{part}}", "backbone.patches.proj.{part}"),
-        *(Rule(f"layers.{{block}}.{a}", f"backbone.blocks.{{block}}.{b}") for a, b in blocks),
-    )
-
-
 _BACKBONES: Mapping[Family, tuple[Rule, ...]] = {
     "vit": _vit(),
     # Neither adapter nor baseline has the last norm.
     "beit": vit_rules("", "backbone.", norm="norm"),
-    "uniperceiver": _uniperceiver(),
+    "uniperceiver": uniperceiver_rules("backbone."),
 }
 
 # What the plain baselines have instead of an adapter's parts; a ViT's and a BEiT's have other names.
@@ -124,3 +106,53 @@ def to_official(state: StateDict, weight_map: WeightMap, config: ViTConfig) -> d
                 indices[grid] = relative_position_index(grid, class_token=config.class_token)
             official[name.replace("bias_table", "index")] = indices[grid]
     return official
+
+
+def model_to_ours(
+    state: StateDict, family: Family, others: WeightMap, *, has_adapter: bool
+) -> dict[str, Tensor]:
+    """Official weights of a backbone with its neck and heads under our names and in our shapes.
+
+    Args:
+        state: Of the official model, whole.
+        family: Of its backbone.
+        others: Names of all but the backbone.
+        has_adapter: False is a plain baseline.
+
+    Raises:
+        CheckpointError: A name has no rule.
+    """
+    below, beside = _split(state)
+    backbone = to_ours(below, _backbone_map(family, has_adapter=has_adapter))
+    return _joined(backbone, others.to_ours(beside))
+
+
+def model_to_official(
+    state: StateDict, family: Family, others: WeightMap, config: ViTConfig, *, has_adapter: bool
+) -> dict[str, Tensor]:
+    """Undo `model_to_ours`; ``config`` is that of the ViT, from which official files hold what follows.
+
+    Raises:
+        CheckpointError: A name has no rule.
+    """
+    below, beside = _split(state)
+    backbone = to_official(below, _backbone_map(family, has_adapter=has_adapter), config)
+    return _joined(backbone, others.to_official(beside))
+
+
+def _backbone_map(family: Family, *, has_adapter: bool) -> WeightMap:
+    if has_adapter:
+        return adapter_map(family)
+    if family == "uniperceiver":
+        raise CheckpointError("a Uni-Perceiver without adapter, of which there is no official model")
+    return baseline_map(family)
+
+
+def _split(state: StateDict) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The backbone's weights without their prefix, and the others."""
+    below = {name.removeprefix(_BACKBONE): w for name, w in state.items() if name.startswith(_BACKBONE)}
+    return below, {name: w for name, w in state.items() if not name.startswith(_BACKBONE)}
+
+
+def _joined(backbone: StateDict, others: StateDict) -> dict[str, Tensor]:
+    return {f"{_BACKBONE}{name}": w for name, w in backbone.items()} | dict(others)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn import functional as F
 
+from imglish.ops.sizes import whole_steps
 from imglish.structures.pyramid import FeaturePyramid
 
 STRIDES = (4, 8, 16, 32)
@@ -16,7 +16,10 @@ STRIDES = (4, 8, 16, 32)
 def pad_images(images: Tensor) -> Tensor:
     """Pad (B, C, H, W) with zeros at the bottom and the right to sides that divide by 32."""
     # Also where there is nothing to pad: a branch would bind an exported model to one kind of size.
-    return F.pad(images, (0, -images.shape[-1] % STRIDES[-1], 0, -images.shape[-2] % STRIDES[-1]))
+    height, width = images.shape[-2:]
+    coarsest = STRIDES[-1]
+    rows, columns = whole_steps(height, coarsest), whole_steps(width, coarsest)
+    return F.pad(images, (0, coarsest * columns - width, 0, coarsest * rows - height))
 
 
 def crop_pyramid(maps: Sequence[Tensor], size: tuple[int, int]) -> FeaturePyramid:
@@ -28,7 +31,7 @@ def crop_pyramid(maps: Sequence[Tensor], size: tuple[int, int]) -> FeaturePyrami
     """
     return FeaturePyramid(
         {
-            stride: x[..., : math.ceil(size[0] / stride), : math.ceil(size[1] / stride)]
+            stride: x[..., : (size[0] + stride - 1) // stride, : (size[1] + stride - 1) // stride]
             for stride, x in zip(STRIDES, maps, strict=True)
         }
     )

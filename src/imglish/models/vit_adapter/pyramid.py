@@ -8,6 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imglish.ops.maps import as_map
+
 _GROUPS = 32  # of group norm
 
 PyramidNorm = Literal["group", "batch"]
@@ -59,5 +61,5 @@ class PlainPyramid(nn.Module):
         levels = list(tokens)
         if self.norms:
             levels = [norm(x) for norm, x in zip(self.norms, levels, strict=True)]
-        c1, c2, c3, c4 = (x.transpose(1, 2).unflatten(2, grid) for x in levels)
+        c1, c2, c3, c4 = (as_map(x, grid) for x in levels)
         return self.up4(c1), self.up8(c2), c3, F.max_pool2d(c4, 2)

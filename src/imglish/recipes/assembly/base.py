@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from imglish.data.loader import BatchPlan, Dataset, Loaded, SinglePlan, Source, evaluation_batches
 from imglish.data.pictures import read_picture
+from imglish.data.shape_groups import GroupedSource
 from imglish.data.transforms.image import ImageTransform
 from imglish.errors import ConfigError, DataFormatError
 from imglish.recipes.config import RunConfig
@@ -127,18 +129,31 @@ class Assembly(Generic[B]):
 
 
 def training_plan(
-    dataset: Dataset[Any], collate: Callable[[Sequence[Any]], B], config: RunConfig, shares: Shares
+    dataset: Dataset[Any],
+    collate: Callable[[Sequence[Any]], B],
+    config: RunConfig,
+    shares: Shares,
+    groups: NDArray[np.int64] | None = None,
 ) -> SinglePlan[B]:
     """Training batches of one data set.
+
+    Args:
+        dataset: Its samples.
+        collate: Joins samples to a batch.
+        config: Of the run.
+        shares: Of this rank.
+        groups: The group of each sample, where those of a batch must be of one; see `GroupedSource`.
 
     Raises:
         ConfigError: The batch does not divide by ranks and micro steps.
         DataFormatError: The data set is empty.
     """
+    per_rank, seed = shares.per_rank(config.task.batch_size), config.train.seed
+    source = Source(dataset=dataset, per_rank=per_rank, seed=seed)
+    if groups is not None:
+        source = GroupedSource(dataset=dataset, per_rank=per_rank, seed=seed, groups=groups)
     return SinglePlan(
-        source=Source(
-            dataset=dataset, per_rank=shares.per_rank(config.task.batch_size), seed=config.train.seed
-        ),
+        source=source,
         collate=collate,
         rank=shares.rank,
         world_size=shares.world_size,

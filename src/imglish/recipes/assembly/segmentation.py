@@ -1,4 +1,4 @@
-"""Joining semantic segmentation: BEiT-3's vision side, ViT-Adapter or none, and any segmenter on it."""
+"""Joining semantic segmentation: a plain ViT, ViT-Adapter or none, and any segmenter on it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-import torch
-from torch import nn
-
 from imglish.data.formats.mask_folder import MaskRecord
+from imglish.data.formats.mask_labels import MaskLabels
 from imglish.data.formats.segmentation_sets import SegmentationFiles
 from imglish.data.pictures import read_picture
 from imglish.data.segmentation import SegmentationDataset, collate_segmentation
 from imglish.data.transforms.segmentation import RandomFlip
 from imglish.data.world.annotate import CLASSES
 from imglish.data.world.scene import STUFF
-from imglish.errors import DataFormatError
+from imglish.errors import ConfigError, DataFormatError
 from imglish.losses.mask_set import MaskSetLoss
 from imglish.metrics.segmentation_iou import SegmentationIou
-from imglish.models.segmenters.build import Segmenter, beit3_segmenter
+from imglish.models.segmenters.build import Segmenter
 from imglish.models.segmenters.config import Mask2FormerConfig
+from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.segmenters.semantic import SemanticSegmenter
-from imglish.recipes.assembly.base import Assembly, Shares, first, training_plan
+from imglish.recipes.assembly.base import Assembly, Shares, Splits, first, training_plan
 from imglish.recipes.config import RunConfig, SegmentationTask
-from imglish.recipes.data_config import FolderData
+from imglish.recipes.data_config import FolderData, SegmentationSetData
 from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.segmentation_config import CroppedPictures
 from imglish.recipes.segmentation_records import segmentation_files
@@ -36,34 +35,56 @@ GROUPS = {"stuff": range(len(STUFF)), "things": range(len(STUFF), len(CLASSES))}
 
 
 def assemble_segmentation(
-    config: RunConfig, settings: SegmentationTask, folder: RunFolder, shares: Shares
+    config: RunConfig, settings: SegmentationTask, folder: RunFolder, shares: Shares, splits: Splits
 ) -> Assembly[SegmentationBatch]:
-    """Class maps of the World, of a published set, or of an own folder."""
-    train = segmentation_files(config.data, "train").strict()
-    scored = segmentation_files(config.data, "validation", train.labels).strict()
-    folder.classes_path.write_text("\n".join(train.labels.classes) + "\n", encoding="utf-8")
-    dataset, scoring = _datasets(settings, train, first(scored.records, config.data.num_validation))
-    cropped = isinstance(settings.pictures, CroppedPictures)
+    """Class maps of the World, of a published set, or of an own folder.
+
+    Raises:
+        ConfigError: Model, adapter and head do not go together.
+        DataFormatError: A file is missing or damaged.
+    """
+    train = None
+    # The classes of a published set are known; those of an own folder are told by its training masks.
+    if splits.train or not isinstance(config.data, SegmentationSetData):
+        train = segmentation_files(config.data, "train").strict()
+    scored = segmentation_files(config.data, "validation", None if train is None else train.labels).strict()
+    labels = scored.labels if train is None else train.labels
+    folder.classes_path.write_text("\n".join(labels.classes) + "\n", encoding="utf-8")
+    task = _task(config, settings, labels.classes)
+    plan = None
+    if train is not None and splits.train:
+        plan = training_plan(_training(settings, train), collate_segmentation, config, shares)
     return Assembly(
-        task=_task(config, settings, train.labels.classes, shares.world_size),
-        plan=training_plan(dataset, collate_segmentation, config, shares),
-        evaluation_set=scoring,
+        task=task,
+        plan=plan,
+        evaluation_set=_scoring(config, settings, labels, train, scored),
         collate=collate_segmentation,
-        evaluation_batch_size=1 if cropped else 100,
+        evaluation_batch_size=1 if isinstance(settings.pictures, CroppedPictures) else 100,
     )
 
 
-def _datasets(
-    settings: SegmentationTask, train: SegmentationFiles, scored: Sequence[MaskRecord]
-) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """The samples to train on and those to score."""
+def _training(settings: SegmentationTask, train: SegmentationFiles) -> SegmentationDataset:
+    """The samples to train on."""
     dataset = SegmentationDataset(records=train.records, labels=train.labels)
     pictures = settings.pictures
     if isinstance(pictures, CroppedPictures):
-        dataset = replace(dataset, transform=pictures.training())
-        return dataset, replace(dataset, records=scored, transform=None, scoring=pictures.views())
-    dataset = replace(dataset, size=_common_size(train.records), transform=RandomFlip(pictures.flip))
-    return dataset, replace(dataset, records=scored, transform=None)
+        return replace(dataset, transform=pictures.training())
+    return replace(dataset, size=_common_size(train.records), transform=RandomFlip(pictures.flip))
+
+
+def _scoring(
+    config: RunConfig,
+    settings: SegmentationTask,
+    labels: MaskLabels,
+    train: SegmentationFiles | None,
+    scored: SegmentationFiles,
+) -> SegmentationDataset:
+    """The samples to score; whole pictures have the size of those to train on."""
+    records = first(scored.records, config.data.num_validation)
+    dataset = SegmentationDataset(records=records, labels=labels)
+    if isinstance(settings.pictures, CroppedPictures):
+        return replace(dataset, scoring=settings.pictures.views())
+    return replace(dataset, size=_common_size(records if train is None else train.records))
 
 
 def _common_size(records: Sequence[MaskRecord]) -> tuple[int, int]:
@@ -72,14 +93,14 @@ def _common_size(records: Sequence[MaskRecord]) -> tuple[int, int]:
         with suppress(DataFormatError):  # damaged ones are counted when their turn comes
             height, width = read_picture(record.path).shape[-2:]
             return height, width
-    raise DataFormatError(f"none of the {len(records)} training pictures decodes; get them again")
+    raise DataFormatError(f"none of the {len(records)} pictures decodes; get them again")
 
 
 def _task(
-    config: RunConfig, settings: SegmentationTask, classes: tuple[str, ...], world_size: int
+    config: RunConfig, settings: SegmentationTask, classes: tuple[str, ...]
 ) -> SemanticSegmentationTask | MaskSegmentationTask:
     """The task of the segmenter's kind."""
-    model = build_segmenter(settings, len(classes), world_size)
+    model = build_segmenter(settings, len(classes))
     metrics = SegmentationIou(classes, GROUPS if isinstance(config.data, FolderData) else None)
     windows = settings.pictures.windows() if isinstance(settings.pictures, CroppedPictures) else None
     if isinstance(model, SemanticSegmenter):
@@ -93,12 +114,20 @@ def _task(
     )
 
 
-def build_segmenter(settings: SegmentationTask, num_classes: int, world_size: int = 1) -> Segmenter:
-    """The segmenter; norms are synchronised where there are several GPUs (torch has no such norm on CPU)."""
-    return beit3_segmenter(
-        settings.model,
-        settings.adapter if settings.backbone == "vit_adapter" else None,
-        settings.segmenter,
-        num_classes=num_classes,
-        norm=nn.SyncBatchNorm if world_size > 1 and torch.cuda.is_available() else nn.BatchNorm2d,
-    )
+def build_segmenter(settings: SegmentationTask, num_classes: int) -> Segmenter:
+    """The segmenter; `train.parallelize` synchronises its norms where there are several GPUs.
+
+    Raises:
+        ConfigError: Model, adapter and head do not go together.
+    """
+    plain = settings.backbone == "plain_vit"
+    try:
+        return segmenter_on(
+            settings.model,
+            None if plain else settings.adapter,
+            settings.segmenter,
+            num_classes=num_classes,
+            out_blocks=settings.out_blocks if plain else (),
+        )
+    except ValueError as error:
+        raise ConfigError(f"task: {error}") from error

@@ -1,0 +1,157 @@
+"""Class maps in colour and objects, laid over their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from imglish.inference.palettes import class_colors
+
+_MARGIN = 6  # pixels around a legend's entries
+_SHARE = 28  # an entry is this part of the picture's height, within
+_LEAST, _MOST = 12, 40  # these pixels
+_STRIP = 256  # rows that are painted at once: a telephone's picture would take gigabytes
+_LUMA = np.array([77, 150, 29], dtype=np.uint16)  # shares of red, green and blue in brightness, of 256
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+
+
+def draw_classes(
+    image: NDArray[np.uint8],
+    classes: NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    opacity: float = 0.6,
+    legend: bool = True,
+) -> Image.Image:
+    """Lay the colours of classes over a picture.
+
+    The picture is seen in grey beneath, so that the colours are those of the legend.
+
+    Args:
+        image: uint8 (H, W, 3).
+        classes: Class ids (H, W); what is no id, such as 255 for ignored, keeps the picture's
+            own colours.
+        names: Of all classes.
+        opacity: Of the colours, in [0, 1].
+        legend: True adds the names of the classes that are there, the largest first, at the right.
+
+    Returns:
+        An RGB picture, wider by the legend.
+
+    Raises:
+        ValueError: The map has another size than the picture, or the opacity is outside [0, 1].
+    """
+    if image.shape != (*classes.shape, 3):
+        raise ValueError(f"a class map of {classes.shape} for a picture of {image.shape}; sizes must agree")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must lie in [0, 1]; got {opacity}")
+    colors = class_colors(names)
+    known = (classes >= 0) & (classes < len(names))
+    drawn, share = image.copy(), round(256 * opacity)
+    for top in range(0, len(drawn), _STRIP):
+        rows = slice(top, top + _STRIP)
+        paint = colors[np.where(known[rows], classes[rows], 0)].astype(np.uint16)
+        grey = (image[rows].astype(np.uint16) @ _LUMA)[..., None] >> 8
+        mixed = (grey * (256 - share) + paint * share + 128) >> 8
+        drawn[rows] = np.where(known[rows][..., None], mixed, drawn[rows])
+    picture = Image.fromarray(drawn)
+    present = present_classes(classes, len(names))
+    return (
+        _with_legend(picture, [(names[i], tuple(colors[i].tolist())) for i in present]) if legend else picture
+    )
+
+
+def draw_objects(
+    image: NDArray[np.uint8],
+    boxes: Sequence[tuple[float, float, float, float]],
+    labels: Sequence[int],
+    names: Sequence[str],
+    *,
+    scores: Sequence[float] = (),
+    masks: Iterable[NDArray[np.bool_]] = (),
+    opacity: float = 0.5,
+) -> Image.Image:
+    """Draw the boxes of objects with their names, and masks in the colours of their classes beneath.
+
+    Args:
+        image: uint8 (H, W, 3).
+        boxes: (left, top, right, bottom) in pixels, the first on top of the others.
+        labels: Class of each.
+        names: Of all classes.
+        scores: Of each, written as a percentage behind its name; none where there are none.
+        masks: Of each, bool (H, W), looked at one after the other; none where there are none.
+        opacity: Of the masks, in [0, 1].
+
+    Returns:
+        An RGB picture of the same size.
+
+    Raises:
+        ValueError: A mask has another size than the picture, or the opacity is outside [0, 1].
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must lie in [0, 1]; got {opacity}")
+    colors, drawn, share = class_colors(names), image.copy(), round(256 * opacity)
+    free = np.ones(image.shape[:2], np.bool_)  # of masks that lie on top
+    for label, mask in zip(labels, masks, strict=False):
+        if mask.shape != free.shape:
+            raise ValueError(f"a mask of {mask.shape} for a picture of {image.shape}; sizes must agree")
+        mixed = image[mask & free].astype(np.uint16) * (256 - share) + colors[label].astype(np.uint16) * share
+        drawn[mask & free] = (mixed + 128) >> 8
+        free &= ~mask
+    picture = Image.fromarray(drawn)
+    pen = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(min(max(picture.height // _SHARE, _LEAST), _MOST))
+    line = max(1, round(min(picture.size) / 250))
+    for place in reversed(range(len(boxes))):
+        color = tuple(colors[labels[place]].tolist())
+        words = names[labels[place]] + (f" {scores[place]:.0%}" if scores else "")
+        _draw_box(pen, boxes[place], color, words, font, line)
+    return picture
+
+
+def _draw_box(
+    pen: ImageDraw.ImageDraw,
+    box: tuple[float, float, float, float],
+    color: tuple[int, ...],
+    words: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    line: int,
+) -> None:
+    """A frame, and its name above it, or within where there is no place above."""
+    left, top, right, bottom = box
+    pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=color, width=line)
+    _, _, width, height = pen.textbbox((0, 0), words, font=font)
+    above = top - height - 2 if top - height - 2 >= 0 else top
+    pen.rectangle((left, above, left + width + 3, above + height + 1), fill=color)
+    is_bright = int(np.array(color[:3]) @ _LUMA) > 128 << 8
+    pen.text((left + 2, above), words, fill=_BLACK if is_bright else _WHITE, font=font)
+
+
+def present_classes(classes: NDArray[np.int64], num_classes: int) -> list[int]:
+    """Ids of the classes in a map, those with the most pixels first; what is no id is left out."""
+    inside = classes[(classes >= 0) & (classes < num_classes)]
+    counts = np.bincount(inside, minlength=num_classes)
+    return [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
+
+
+def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, tuple[int, ...]]]) -> Image.Image:
+    """The picture with a swatch and a name for each entry beside it, in columns as high as it is."""
+    side = min(max(picture.height // _SHARE, _LEAST), _MOST)
+    font = ImageFont.load_default(side)
+    widest = max((font.getlength(name) for name, _ in entries), default=0.0)
+    column, row = int(side + widest + 3 * _MARGIN), side + _MARGIN
+    per_column = max(1, (picture.height - _MARGIN) // row)
+    columns = -(-len(entries) // per_column)
+    height = max(picture.height, row + _MARGIN)
+    whole = Image.new("RGB", (picture.width + columns * column, height), _WHITE)
+    whole.paste(picture)
+    pen = ImageDraw.Draw(whole)
+    for number, (name, color) in enumerate(entries):
+        left = picture.width + number // per_column * column + _MARGIN
+        top = _MARGIN + number % per_column * row
+        pen.rectangle((left, top, left + side, top + side), fill=color, outline=_BLACK)
+        pen.text((left + side + _MARGIN, top + side / 2), name, fill=_BLACK, font=font, anchor="lm")
+    return whole

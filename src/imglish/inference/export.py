@@ -1,0 +1,244 @@
+"""Segmenters as files that run without imglish: ONNX, or torch's exported programs.
+
+One graph takes any number of pictures of any size, where the model does; see `fixed_sizes`. Written files are
+checked against the model before they are told to be there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.nn import functional as F
+
+from imglish.data.transforms.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from imglish.decoding.masks import class_scores
+from imglish.errors import CheckpointError, ConfigError
+from imglish.hub.run import LoadedRun
+from imglish.models.segmenters.mask2former import Mask2Former
+from imglish.models.vit.positions import RelativePositionBias
+from imglish.models.vit_adapter.attention import MapAttention
+from imglish.models.vit_adapter.timm_backbone import TimmBackbone
+
+Format = Literal["onnx", "torch_export"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch_export": ".pt2"}
+TOLERANCE = 1e-4  # of the largest score, by which a file may differ from the model
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra [export]
+_LEAST_SIDE = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """What a file holds; the same is written beside it as JSON, and into ONNX files as metadata.
+
+    Args:
+        source: Where the weights came from.
+        imglish: Version that wrote it.
+        scores: What the output is: ``logits``, or Mask2Former's ``class_scores``, which are no logits; the
+            largest is the class either way.
+        classes: Names, in the order of the output's channels.
+        mean: Of red, green and blue in [0, 1], which is subtracted from pictures.
+        deviation: What they are divided by then.
+        height: Of the pictures in pixels; 0 takes any.
+        width: The same.
+        error: Largest difference to the model, as a share of the largest score, among the sizes checked.
+        checked: Batch, height and width of the pictures that it was checked with.
+    """
+
+    source: str
+    imglish: str
+    scores: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    height: int
+    width: int
+    error: float = 0.0
+    checked: tuple[tuple[int, int, int], ...] = ()
+
+
+class ScoredPixels(nn.Module):
+    """A segmenter whose scores have the size of the pictures.
+
+    Args:
+        model: Of either kind.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map pictures (B, 3, H, W) to scores (B, num_classes, H, W), enlarged bilinearly."""
+        size = (images.shape[-2], images.shape[-1])
+        scores = class_scores(self.model(images))
+        return F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+
+
+def fixed_sizes(model: nn.Module) -> str:
+    """Why an exported graph of a model takes pictures of one size only; empty where it takes all.
+
+    Tables of relative positions are fitted to a picture by a search and a linear system, and bands of CSwin's
+    and Pale's attention are as many as its rows: neither is a graph for every size. timm's own models fix the
+    sizes by themselves.
+    """
+    for module in model.modules():
+        if isinstance(module, RelativePositionBias):
+            return "it has relative positions"
+        if isinstance(module, MapAttention) and module.pattern != "global":
+            return f"it has {module.pattern} attention"
+        if isinstance(module, TimmBackbone):
+            return "its ViT is timm's"
+    return ""
+
+
+def export_segmenter(
+    run: LoadedRun,
+    target: Path,
+    *,
+    format: Format = "onnx",
+    size: tuple[int, int] | None = None,
+    source: str = "",
+) -> Exported:
+    """Write a segmenter as a file, and what it holds as JSON beside it, once the file gives its numbers.
+
+    The graph's input ``images`` is float32 (B, 3, H, W), normalised by mean and deviation; its output
+    ``scores`` is (B, num_classes, H, W). B is free, and H and W are from 16 pixels on unless `fixed_sizes`
+    says otherwise; sides that do not divide by 32 are padded within.
+
+    Args:
+        run: A loaded segmenter; it stays as it is.
+        target: The file; its folder is made.
+        format: ``onnx`` (needs the extra ``[export]``) or ``torch_export``.
+        size: (height, width) of the pictures that it is traced with: the only ones it takes where sizes are
+            fixed. None is the model's own.
+        source: Where the weights came from, for the file to say.
+
+    Raises:
+        CheckpointError: The run is no segmenter, or the file's numbers are not the model's.
+        ConfigError: A package is missing, or the model does not take pictures of that size.
+    """
+    if run.kind != "semantic_segmentation":
+        raise CheckpointError(f"a {run.kind} model; expected a segmenter, which is all that can be exported")
+    if format == "onnx":
+        check_extra()
+    model = ScoredPixels(run.model).cpu().float().eval()
+    height, width = size or run.config.image_size
+    if min(height, width) < _LEAST_SIDE:
+        raise ConfigError(f"size is {height} x {width}; expected at least {_LEAST_SIDE} pixels a side")
+    is_free = not fixed_sizes(model)
+    program = _traced(model, (height, width), is_free=is_free)
+    mean, deviation = _range(run.settings)
+    told = Exported(
+        source=source,
+        imglish=version("imglish"),
+        scores="class_scores" if isinstance(run.model, Mask2Former) else "logits",
+        classes=run.labels,
+        mean=mean,
+        deviation=deviation,
+        height=0 if is_free else height,
+        width=0 if is_free else width,
+    )
+    sizes = [(2, height, width), (1, height, width)]
+    if is_free:  # neither the size traced nor one that divides by 32
+        sizes[1] = (3, height // 2 + 19, width // 2 + 35)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export_") as folder:
+        partial = Path(folder) / target.name
+        if format == "onnx":
+            _write_onnx(program, partial, told)
+        else:
+            torch.export.save(program, partial)
+        error = max(_difference(model, partial, format, each) for each in sizes)
+        if not error <= TOLERANCE:  # nor NaN
+            raise CheckpointError(
+                f"{target}: its scores differ from the model's by {error:.1e} of the largest; expected "
+                f"{TOLERANCE:.0e}: nothing was written"
+            )
+        done = Exported(**{**asdict(told), "error": error, "checked": tuple(sizes)})
+        text = json.dumps(asdict(done), indent=1, ensure_ascii=False)
+        partial.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        for file in sorted(Path(folder).iterdir()):  # weights of 2 GB and more have a file of their own
+            os.replace(file, target.parent / file.name)
+    return done
+
+
+def check_extra() -> None:
+    """See that ONNX files can be written and run.
+
+    Raises:
+        ConfigError: A package of the extra is missing.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"ONNX needs {', '.join(missing)}; pip install 'imglish[export]'")
+
+
+def _traced(model: nn.Module, size: tuple[int, int], *, is_free: bool) -> ExportedProgram:
+    free: dict[int, Any] = {0: Dim("batch", min=1)}
+    if is_free:
+        free |= {2: Dim("height", min=_LEAST_SIDE), 3: Dim("width", min=_LEAST_SIDE)}
+    images = torch.zeros(2, 3, *size)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter about its own parts
+            return torch.export.export(
+                model,
+                (images,),
+                dynamic_shapes={"images": free},
+                strict=False,
+                # That two sizes are equal for every picture can not always be proven: the graph asks then.
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except ValueError as error:
+        raise ConfigError(f"size {size[0]} x {size[1]}: {str(error).splitlines()[0]}") from error
+
+
+def _write_onnx(program: ExportedProgram, path: Path, told: Exported) -> None:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        onnx = torch.onnx.export(
+            program, dynamo=True, input_names=["images"], output_names=["scores"], verbose=False
+        )
+    assert onnx is not None  # it is where no file was named
+    for key, value in asdict(told).items():
+        if key not in ("error", "checked"):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            onnx.model.metadata_props[key] = text
+    onnx.save(path)
+
+
+def _difference(model: nn.Module, path: Path, format: Format, size: tuple[int, int, int]) -> float:
+    """Largest difference between file and model for random pictures, as a share of the largest score."""
+    batch, height, width = size
+    images = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(images)
+        if format == "onnx":
+            import onnxruntime
+
+            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            found = torch.from_numpy(session.run(["scores"], {"images": images.numpy()})[0])
+        else:
+            found = torch.export.load(path).module()(images)
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def _range(settings: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of pictures, of colours in [0, 1]."""
+    pictures = settings.get("pictures")
+    told = pictures.get("range", "model") if isinstance(pictures, Mapping) else pictures
+    if told == "imagenet":
+        return IMAGENET_MEAN, IMAGENET_STD
+    return (0.5,) * 3, (0.5,) * 3

@@ -1,0 +1,1 @@
+"""Detectors: backbone, neck and the heads that find boxes and masks."""

@@ -1,0 +1,205 @@
+"""Joining detection: a plain ViT, ViT-Adapter or none, and any detector on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imglish.data.detection import DetectionDataset, Record, collate_detection, scored_on, trained_on
+from imglish.errors import ConfigError, DataFormatError
+from imglish.losses.mask_set import MaskSetLoss
+from imglish.metrics.coco_ap import CocoAp, Compared
+from imglish.metrics.panoptic_quality import PanopticQuality
+from imglish.models.detectors.config import TwoStageConfig
+from imglish.models.detectors.on_backbone import Detector, detector_on
+from imglish.models.detectors.one_stage import OneStageDetector
+from imglish.models.detectors.one_stage_config import OneStageConfig
+from imglish.models.detectors.sparse_config import SparseRcnnConfig
+from imglish.models.detectors.sparse_rcnn import SparseRcnn
+from imglish.models.detectors.two_stage import TwoStageDetector
+from imglish.models.segmenters.config import Mask2FormerConfig
+from imglish.models.segmenters.mask2former import Mask2Former
+from imglish.models.segmenters.on_backbone import segmenter_on
+from imglish.recipes.assembly.base import Assembly, Shares, Splits, first, training_plan
+from imglish.recipes.config import RunConfig
+from imglish.recipes.detection_config import DetectionTask
+from imglish.recipes.detection_records import DetectionFiles, detection_files, panoptic_file
+from imglish.recipes.run_folder import RunFolder
+from imglish.structures.batches import DetectionBatch
+from imglish.tasks.instance_segmentation import InstanceSegmentationTask
+from imglish.tasks.one_stage_detection import OneStageDetectionTask
+from imglish.tasks.sparse_detection import SparseDetectionTask
+from imglish.tasks.two_stage_detection import TwoStageDetectionTask
+
+_Task = TwoStageDetectionTask | OneStageDetectionTask | SparseDetectionTask | InstanceSegmentationTask
+
+
+def assemble_detection(
+    config: RunConfig, settings: DetectionTask, folder: RunFolder, shares: Shares, splits: Splits
+) -> Assembly[DetectionBatch]:
+    """Objects of the World, of a COCO-style json or of YOLO labels; or segments of things and stuff.
+
+    Raises:
+        ConfigError: Model, adapter and detector do not go together, or the data has no masks.
+        DataFormatError: A file is missing or damaged, or no picture has an object.
+    """
+    assemble = _segments if settings.panoptic else _objects
+    task, training, scoring, classes = assemble(config, settings, splits)
+    _write_classes(folder, classes, known=not splits.train)
+    if isinstance(task, InstanceSegmentationTask) and settings.panoptic:
+        things = [name for name, is_thing in zip(classes, task.is_thing, strict=True) if is_thing]
+        folder.things_path.write_text("".join(f"{name}\n" for name in things), encoding="utf-8")
+    plan = None
+    if training is not None:
+        plan = training_plan(training, collate_detection, config, shares, training.groups())
+    return Assembly(
+        task=task,
+        plan=plan,
+        evaluation_set=scoring,
+        collate=collate_detection,
+        evaluation_batch_size=1,  # views of several pictures have several sizes
+    )
+
+
+def _write_classes(folder: RunFolder, classes: Sequence[str], *, known: bool) -> None:
+    """Write the names of the classes into a run's folder; where they are ``known`` already, compare them."""
+    if known and folder.classes_path.is_file():
+        learned = folder.classes_path.read_text(encoding="utf-8").splitlines()
+        if learned != list(classes):
+            raise DataFormatError(
+                f"{folder.classes_path}: the run has learned {len(learned)} classes ({_begin(learned)}), the "
+                f"data to score has {len(classes)} ({_begin(classes)}); expected the same, in the order of "
+                "their ids"
+            )
+        return
+    folder.classes_path.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+
+
+def _begin(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _objects(
+    config: RunConfig, settings: DetectionTask, splits: Splits
+) -> tuple[_Task, DetectionDataset | None, DetectionDataset, tuple[str, ...]]:
+    """Single objects, with masks where the detector draws them."""
+    train = detection_files(config.data, "train").usable() if splits.train else None
+    scored = detection_files(config.data, "validation", None if train is None else train.categories).usable()
+    classes = scored.classes
+    masks = draws_masks(settings)
+    training = None
+    if train is not None:
+        if masks and not train.records.num_outlines:
+            raise ConfigError(
+                f"task.detector draws masks, but the data of kind {config.data.kind} has none; set "
+                "task.detector.mask_head to null, or use atss or gfl"
+            )
+        wants_maps = isinstance(settings.detector, TwoStageConfig) and settings.detector.semantic_head
+        if wants_maps and train.semantic is None:
+            raise ConfigError("the semantic branch needs class maps; name them as data.semantic")
+        training = DetectionDataset(
+            records=trained_on(train.records, least_side=min(32, *_least_side(train))),
+            transform=settings.pictures.training(),
+            masks=masks,
+            semantic=train.semantic if wants_maps else None,
+        )
+    scoring = DetectionDataset(
+        records=first(scored_on(scored.records), config.data.num_validation),
+        scoring=settings.pictures.views(),
+        masks=masks and scored.has_masks,
+    )
+    compared: Sequence[Compared] = ("box", "mask") if masks and scored.has_masks else ("box",)
+    metrics = CocoAp(classes, compared)
+    return _task(settings, metrics, [True] * len(classes)), training, scoring, classes
+
+
+def _segments(
+    config: RunConfig, settings: DetectionTask, splits: Splits
+) -> tuple[_Task, DetectionDataset | None, DetectionDataset, tuple[str, ...]]:
+    """Segments of things and stuff."""
+    scored = panoptic_file(config.data, "validation")
+    classes = tuple(category.name for category in scored.categories)
+    things = [category.is_thing for category in scored.categories]
+    training = None
+    if splits.train:
+        train: Sequence[Record] = panoptic_file(config.data, "train").records
+        training = DetectionDataset(records=train, transform=settings.pictures.training())
+    scoring = DetectionDataset(
+        records=first(scored.records, config.data.num_validation), scoring=settings.pictures.views()
+    )
+    return _task(settings, PanopticQuality(classes, things), things), training, scoring, classes
+
+
+def draws_masks(settings: DetectionTask) -> bool:
+    """Whether the detector finds masks besides boxes."""
+    match settings.detector:
+        case TwoStageConfig(mask_head=head):
+            return head is not None
+        case OneStageConfig() | SparseRcnnConfig():
+            return False
+        case Mask2FormerConfig():
+            return True
+
+
+def _least_side(files: DetectionFiles) -> tuple[int, ...]:
+    """Shorter sides of the pictures: the World's may be smaller than the 32 pixels of the official rule."""
+    return (int(files.records.sizes().min()),)
+
+
+def _task(settings: DetectionTask, metrics: CocoAp | PanopticQuality, things: Sequence[bool]) -> _Task:
+    """The task of the detector's kind."""
+    model = build_detector(settings, len(things))
+    if isinstance(model, Mask2Former):
+        assert isinstance(settings.detector, Mask2FormerConfig)
+        return InstanceSegmentationTask(
+            model,
+            metrics,
+            is_thing=things,
+            num_queries=settings.detector.num_queries,
+            loss=MaskSetLoss(num_points=settings.num_points),
+        )
+    assert isinstance(metrics, CocoAp)
+    if isinstance(model, OneStageDetector):
+        return OneStageDetectionTask(
+            model, metrics, loss=settings.one_stage_loss, selection=settings.selection
+        )
+    if isinstance(model, SparseRcnn):
+        return SparseDetectionTask(model, metrics, loss=settings.sparse_rcnn_loss)
+    assert isinstance(model, TwoStageDetector)
+    return TwoStageDetectionTask(
+        model, metrics, loss=settings.two_stage_loss, areas=settings.pictures.areas()
+    )
+
+
+def build_detector(settings: DetectionTask, num_classes: int) -> Detector | Mask2Former:
+    """The detector of a task.
+
+    Raises:
+        ConfigError: Model, adapter and detector do not go together.
+    """
+    try:
+        return _build(settings, num_classes)
+    except ValueError as error:
+        raise ConfigError(f"task: {error}") from error
+
+
+def _build(settings: DetectionTask, num_classes: int) -> Detector | Mask2Former:
+    detector = settings.detector
+    if isinstance(detector, Mask2FormerConfig):
+        model = segmenter_on(
+            settings.model,
+            settings.adapter if settings.backbone == "vit_adapter" else None,
+            detector,
+            num_classes=num_classes,
+            out_blocks=settings.out_blocks,
+        )
+        assert isinstance(model, Mask2Former)
+        return model
+    return detector_on(
+        settings.model,
+        settings.backbone,
+        settings.adapter,
+        detector,
+        num_classes=num_classes,
+        out_blocks=settings.out_blocks,
+        windows=settings.windows,
+    )

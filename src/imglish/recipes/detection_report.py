@@ -1,0 +1,211 @@
+"""Scoring a detector picture by picture, and the report of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from imglish.data.detection import DetectionDataset, collate_detection, read_picture_of
+from imglish.decoding.found_objects import FoundObjects, mask_pixels
+from imglish.errors import ConfigError, DataFormatError
+from imglish.evaluation.detection_report import (
+    DetectedClass,
+    DetectedPicture,
+    DetectionReport,
+    ScoredNumber,
+    write_detection_report,
+)
+from imglish.evaluation.report import Drawing
+from imglish.inference.drawing import draw_objects
+from imglish.inference.palettes import class_colors
+from imglish.metrics.coco_ap import NUMBERS, CocoAp
+from imglish.recipes.assembly.base import Scored
+from imglish.recipes.config import RunConfig
+from imglish.recipes.detection_config import DetectionTask
+from imglish.recipes.detection_predictions import ObjectsTask
+from imglish.recipes.run_folder import RunFolder
+from imglish.recipes.scoring import Ready, finished_run, official_weights
+from imglish.structures.instances import ScoredTruth
+
+Progress = Callable[[int, int], None]
+_SHOWN = 6  # pictures of each end
+_MIN_SCORE = 0.3  # of objects that are drawn
+_MEANINGS = dict(
+    zip(
+        NUMBERS,
+        (
+            "AP, mean over IoU 0.5 to 0.95",
+            "AP at IoU 0.5",
+            "AP at IoU 0.75",
+            "AP of small objects (under 32 x 32 pixels)",
+            "AP of medium objects (under 96 x 96 pixels)",
+            "AP of large objects",
+            "AR with 1 object of a class",
+            "AR with 10 objects of a class",
+            "AR with 100 objects of a class",
+            "AR of small objects",
+            "AR of medium objects",
+            "AR of large objects",
+        ),
+        strict=True,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rated:
+    """A picture's number in the set, the AP of its boxes alone, what is true and what was found."""
+
+    number: int
+    box_ap: float
+    truth: ScoredTruth
+    found: FoundObjects
+
+
+def report_detection(
+    config: RunConfig, weights: Path | str, split: Scored, out: Path, progress: Progress
+) -> dict[str, float]:
+    """Score a detector and write its report.
+
+    Args:
+        config: The settings of the run, or of the recipe on whose data official weights are scored.
+        weights: The folder of the run as a path; official weights by name, or a file of them, as a text.
+        split: "validation"; there is no test split.
+        out: The folder for ``report.html`` and ``results.json``.
+        progress: Called with the pictures done and all.
+
+    Returns:
+        The scores, as `evaluate_recipe` gives them.
+
+    Raises:
+        CheckpointError: The run is not finished, or there are no such weights.
+        ConfigError: It finds no objects, there is no such split, or there are several ranks.
+        DataFormatError: A file or folder of the data is missing, or every picture is damaged.
+    """
+    if not isinstance(config.task, DetectionTask) or config.task.panoptic:
+        kind = "panoptic segments" if isinstance(config.task, DetectionTask) else config.task.kind
+        raise ConfigError(f"a run of {kind} has no report; expected one that finds objects")
+    if isinstance(weights, Path):
+        source = finished_run(config, weights, split)
+    else:
+        source = official_weights(config, weights, split)
+    with source as ready:
+        if ready.ranks.world_size > 1:
+            raise ConfigError("a report is written by one process; leave torchrun out")
+        return _report(ready, str(weights), split, out, progress)
+
+
+@torch.no_grad()
+def _report(ready: Ready, title: str, split: str, out: Path, progress: Progress) -> dict[str, float]:
+    task, data = ready.assembly.task.eval(), ready.assembly.evaluation_set
+    assert isinstance(task, ObjectsTask) and isinstance(data, DetectionDataset)
+    assert isinstance(task.metrics, CocoAp)  # segments have no report
+    names = _class_names(ready.folder)
+    counts = np.zeros(len(names), np.int64)
+    task.metrics.reset()
+    best: list[_Rated] = []
+    worst: list[_Rated] = []
+    num_skipped = num_rated = 0
+    for number in range(len(data)):
+        try:
+            sample = data.get(number, np.random.default_rng(0))
+        except DataFormatError:
+            num_skipped += 1
+            continue
+        finally:
+            progress(number + 1, len(data))
+        batch = collate_detection([sample]).to(ready.ranks.device)
+        (found,), (truth,) = task.found(batch), batch.truths
+        task.metrics.update(number, found.objects, truth, found.masks)
+        counts += np.bincount(truth.labels[~truth.crowd], minlength=len(names))
+        if (~truth.crowd).any():  # else there is nothing to be found
+            rated = _Rated(number, _box_ap(names, found, truth), truth, found)
+            num_rated += 1
+            best = sorted([*best, rated], key=lambda r: (-r.box_ap, -r.number))[:_SHOWN]
+            worst = sorted([*worst, rated], key=lambda r: (r.box_ap, r.number))[:_SHOWN]
+    if num_skipped == len(data):
+        raise DataFormatError(
+            f"none of the {len(data)} pictures to score can be used; imglish data check says why"
+        )
+    scores = task.metrics.compute()
+    num_worst = min(_SHOWN, num_rated // 2)  # so that none of a few pictures is among both
+    num_best = min(_SHOWN, num_rated - num_worst)
+    report = DetectionReport(
+        title=title,
+        split=split,
+        num_pictures=len(data) - num_skipped,
+        num_skipped=num_skipped,
+        with_masks="mask/ap" in scores,
+        min_score=_MIN_SCORE,
+        numbers=tuple(
+            ScoredNumber(
+                name=name,
+                meaning=_MEANINGS[name],
+                box=scores.get(f"box/{name}"),
+                mask=scores.get(f"mask/{name}"),
+            )
+            for name in NUMBERS
+        ),
+        classes=_classes(names, scores, counts),
+        best=tuple(_drawn(data, names, rated) for rated in best[:num_best]),
+        worst=tuple(_drawn(data, names, rated) for rated in worst[:num_worst]),
+    )
+    write_detection_report(report, out)
+    return scores | {"num_skipped": float(num_skipped)} if num_skipped else scores
+
+
+def _class_names(folder: RunFolder) -> tuple[str, ...]:
+    return tuple(folder.classes_path.read_text(encoding="utf-8").splitlines())
+
+
+def _box_ap(names: tuple[str, ...], found: FoundObjects, truth: ScoredTruth) -> float:
+    metric = CocoAp(names)
+    metric.update(0, found.objects, truth)
+    return metric.compute()["box/ap"]
+
+
+def _classes(
+    names: tuple[str, ...], scores: dict[str, float], counts: NDArray[np.int64]
+) -> tuple[DetectedClass, ...]:
+    colors = class_colors(names)
+    return tuple(
+        DetectedClass(
+            name=name,
+            color=f"#{colors[label].tobytes().hex()}",
+            num_objects=int(counts[label]),
+            box=scores.get(f"box/ap/{name}"),
+            mask=scores.get(f"mask/ap/{name}"),
+        )
+        for label, name in enumerate(names)
+    )
+
+
+def _drawn(data: DetectionDataset, names: tuple[str, ...], rated: _Rated) -> DetectedPicture:
+    """The picture with its true objects, and with those that were found."""
+    record, truth, found = data.records[rated.number], rated.truth, rated.found
+    image = read_picture_of(record).permute(1, 2, 0).numpy()
+    boxes, labels = truth.boxes.tolist(), truth.labels.tolist()
+    true = draw_objects(image, boxes, labels, names, masks=map(mask_pixels, truth.masks or ()))
+    sure = int((found.objects.scores >= _MIN_SCORE).sum())
+    scores = found.objects.scores[:sure].tolist()
+    seen = draw_objects(
+        image,
+        found.objects.boxes[:sure].tolist(),
+        found.objects.labels[:sure].tolist(),
+        names,
+        scores=scores,
+        masks=map(mask_pixels, (found.masks or [])[:sure]),
+    )
+    return DetectedPicture(
+        name=record.image.path.name,
+        box_ap=rated.box_ap,
+        num_true=len(truth),
+        num_found=sure,
+        truth=Drawing.of(true),
+        found=Drawing.of(seen),
+    )

@@ -1,0 +1,107 @@
+"""Class maps in colour: the colours, what lies under them, and the legend beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imglish import Predictor
+from imglish.data.formats.segmentation_classes import ADE20K, CITYSCAPES, COCO_STUFF
+from imglish.inference.drawing import draw_classes, present_classes
+from imglish.inference.palettes import class_colors
+from tests.inference.tiny_weights import pixels, segmenter
+
+NAMES = ("sky", "fish", "star")
+
+
+def test_published_classes_have_their_published_colours() -> None:
+    ade = class_colors(ADE20K)
+    assert ade.shape == (150, 3) and ade.dtype == np.uint8
+    told = {name: tuple(ade[ADE20K.index(name)].tolist()) for name in ("wall", "sky", "person", "flag")}
+    assert told == {
+        "wall": (120, 120, 120),
+        "sky": (6, 230, 230),
+        "person": (150, 5, 61),
+        "flag": (92, 0, 255),
+    }
+    streets = class_colors(CITYSCAPES)
+    assert streets[0].tolist() == [128, 64, 128] and streets[13].tolist() == [0, 0, 142]  # road, car
+    assert streets.shape == (19, 3)
+
+
+@pytest.mark.parametrize("number", [2, 21, 171, 255])
+def test_other_classes_have_colours_that_differ_and_stay(number: int) -> None:
+    names = COCO_STUFF if number == 171 else [f"class {n}" for n in range(number)]
+    colors = class_colors(names).astype(int)
+    apart = np.abs(colors[:, None] - colors[None]).sum(axis=2) + 999 * np.eye(number, dtype=int)
+    assert apart.min() >= (64 if number <= 21 else 32) and 31 <= colors.min() and colors.max() <= 255
+    longer = class_colors([*names, "one more"]) if number < 255 else colors
+    np.testing.assert_array_equal(colors, longer[:number])
+
+
+def test_no_class_has_no_colour() -> None:
+    assert class_colors([]).shape == (0, 3)
+
+
+def test_colours_lie_over_the_picture_and_ignored_pixels_stay_bare() -> None:
+    image = np.full((600, 4, 3), 100, np.uint8)  # of several strips
+    classes = np.zeros((600, 4), np.int64)
+    classes[300:, 2:], classes[0, 0] = 2, 255
+    drawn = np.asarray(draw_classes(image, classes, NAMES, opacity=0.5, legend=False))
+    colors = class_colors(NAMES)
+    for place, number in (((599, 3), 2), ((599, 0), 0), ((10, 3), 0)):
+        np.testing.assert_allclose(drawn[place], (100 + colors[number].astype(float)) / 2, atol=0.5)
+    assert drawn[0, 0].tolist() == [100, 100, 100]
+    whole = np.asarray(draw_classes(image, classes, NAMES, opacity=1.0, legend=False))
+    assert (whole[599, 3] == colors[2]).all()
+    assert (np.asarray(draw_classes(image, classes, NAMES, opacity=0.0, legend=False)) == image).all()
+    assert (image == 100).all()  # what was given is left alone
+    bright = np.full((2, 2, 3), (255, 0, 0), np.uint8)
+    half = draw_classes(bright, np.array([[0, 0], [0, 255]]), NAMES, opacity=0.5, legend=False)
+    expected = (0.299 * 255 + colors[0].astype(float)) / 2  # over grey; BT.601's share of red
+    np.testing.assert_allclose(np.asarray(half)[0, 0], expected, atol=1)
+    assert np.asarray(half)[1, 1].tolist() == [255, 0, 0]
+
+
+def test_the_legend_has_the_colours_of_the_classes_that_are_there() -> None:
+    classes = np.zeros((40, 30), np.int64)
+    classes[:5] = 2
+    plain = draw_classes(np.zeros((40, 30, 3), np.uint8), classes, NAMES, legend=False)
+    told = draw_classes(np.zeros((40, 30, 3), np.uint8), classes, NAMES)
+    assert told.height == 40 and told.width > 30
+    np.testing.assert_array_equal(np.asarray(told)[:, :30], np.asarray(plain))
+    beside = {tuple(color) for color in np.asarray(told)[:, 30:].reshape(-1, 3).tolist()}
+    sky, fish, star = (tuple(color) for color in class_colors(NAMES).tolist())
+    assert {sky, star} <= beside and fish not in beside
+
+
+def test_a_legend_of_many_classes_takes_columns() -> None:
+    names = [f"class {number}" for number in range(60)]
+    classes = np.arange(60, dtype=np.int64).repeat(60).reshape(60, 60)
+    told = draw_classes(np.zeros((60, 60, 3), np.uint8), classes, names)
+    beside = {tuple(color) for color in np.asarray(told)[:, 60:].reshape(-1, 3).tolist()}
+    assert {tuple(color) for color in class_colors(names).tolist()} <= beside and told.height == 60
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    with pytest.raises(ValueError, match="sizes must agree"):
+        draw_classes(np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.int64), NAMES)
+    with pytest.raises(ValueError, match="opacity must lie"):
+        draw_classes(np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.int64), NAMES, opacity=1.5)
+
+
+def test_classes_that_are_there_come_by_their_size() -> None:
+    assert present_classes(np.array([2, 2, 2, 0, 255, 255, 255, 255, -1]), 3) == [2, 0]
+
+
+def test_an_answer_draws_itself(tmp_path: Path) -> None:
+    picture = pixels(20, 40)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    found = Predictor(segmenter()).segment(tmp_path / "a.png")
+    drawn = found.draw(tmp_path / "a.png", opacity=0.4)
+    assert drawn.mode == "RGB" and drawn.height >= 20 and drawn.width > 40
+    expected = draw_classes(picture, found.classes, found.names, opacity=0.4)
+    np.testing.assert_array_equal(np.asarray(drawn), np.asarray(expected))
