@@ -262,11 +262,11 @@ def test_blocks_share_one_index_of_relative_positions() -> None:
     assert len(indices) == 1
 
 
-def test_a_segmenter_is_no_backbone_and_a_detector_no_segmenter() -> None:
+def test_a_segmenter_is_no_backbone_and_others_are_no_segmenters() -> None:
     state = official(CONFIGS["ViT"])
     with pytest.raises(CheckpointError, match="file: a segmenter, which is no backbone"):
         backbone_of(to_imglish(state, where="file"))
-    detector = {name: w for name, w in state.items() if name.startswith("backbone.")}
-    detector["rpn_head.rpn_conv.weight"] = torch.zeros(1)
-    with pytest.raises(CheckpointError, match="file: a ViT-Adapter with rpn_head; expected the decode_head"):
-        to_imglish(detector, where="file")
+    others = {name: w for name, w in state.items() if name.startswith("backbone.")}
+    others["pose_head.weight"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match="file: a ViT-Adapter with pose_head; expected the decode_head"):
+        to_imglish(others, where="file")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from imglish import Predictor
 from imglish.data.formats.segmentation_classes import ADE20K, CITYSCAPES, COCO_STUFF
-from imglish.inference.drawing import draw_classes, present_classes
+from imglish.inference.drawing import draw_classes, draw_objects, present_classes
 from imglish.inference.palettes import class_colors
 from tests.inference.tiny_weights import pixels, segmenter
 
@@ -105,3 +105,39 @@ def test_an_answer_draws_itself(tmp_path: Path) -> None:
     assert drawn.mode == "RGB" and drawn.height >= 20 and drawn.width > 40
     expected = draw_classes(picture, found.classes, found.names, opacity=0.4)
     np.testing.assert_array_equal(np.asarray(drawn), np.asarray(expected))
+
+
+def test_objects_have_frames_names_and_masks_in_the_colours_of_their_classes() -> None:
+    grey = np.full((100, 120, 3), 128, np.uint8)
+    mask = np.zeros((100, 120), np.bool_)
+    mask[50:80, 50:90] = True
+    behind = np.ones((100, 120), np.bool_)
+    colors = class_colors(NAMES).astype(int)
+    drawn = np.asarray(
+        draw_objects(grey, [(50, 50, 90, 80), (0, 0, 120, 100)], [2, 0], NAMES, scores=[0.9, 0.5],
+                     masks=[mask, behind], opacity=0.5, zoom=1)
+    ).astype(int)  # fmt: skip
+    assert drawn.shape == grey.shape
+    assert (drawn[79, 60:90] == colors[2]).all() and (drawn[50:80, 89] == colors[2]).all()
+    np.testing.assert_allclose(drawn[65, 70], (128 + colors[2]) / 2, atol=1)  # the first mask is on top
+    np.testing.assert_allclose(drawn[90, 30], (128 + colors[0]) / 2, atol=1)
+    assert (drawn[36:49, 50:75] == colors[2]).all(axis=-1).any()  # its name stands above the frame
+    bare = np.asarray(draw_objects(grey, [(50, 50, 90, 80)], [2], NAMES, zoom=1))
+    assert (bare[65, 70] == 128).all() and (bare[79, 60:90] == colors[2]).all()
+    # No place above, a box without area, and none at all.
+    assert draw_objects(grey, [(0, 0, 40, 0), (3, 1, 3, 9)], [0, 1], NAMES).size == (240, 200)
+    large = np.asarray(draw_objects(grey, [(50, 50, 90, 80)], [2], NAMES, zoom=3)).astype(int)
+    assert (large[239, 180:270] == colors[2]).all() and large.shape == (300, 360, 3)
+    at_the_edge = np.asarray(draw_objects(grey, [(110, 50, 120, 80)], [2], NAMES, zoom=1)).astype(int)
+    assert (at_the_edge[36:49, 80:100] == colors[2]).all(axis=-1).any()  # its name begins further left
+    assert (np.asarray(draw_objects(grey, [], [], NAMES, zoom=1)) == grey).all()
+
+
+def test_masks_of_another_size_are_refused() -> None:
+    grey = np.full((10, 12, 3), 128, np.uint8)
+    with pytest.raises(ValueError, match="sizes must agree"):
+        draw_objects(grey, [(0, 0, 1, 1)], [0], NAMES, masks=[np.ones((12, 10), np.bool_)])
+    with pytest.raises(ValueError, match="opacity must lie in"):
+        draw_objects(grey, [], [], NAMES, opacity=2)
+    with pytest.raises(ValueError, match="zoom must be at least 1"):
+        draw_objects(grey, [], [], NAMES, zoom=0)

@@ -202,3 +202,6 @@ def test_coarse_numbers_are_compared_in_full() -> None:
         coarse = sparse_rcnn_terms([BoxSet(said.classes.bfloat16(), said.boxes)], [own], [SIZE], LOSS)
     exact = sparse_rcnn_terms([BoxSet(said.classes.bfloat16().float(), said.boxes)], [own], [SIZE], LOSS)
     torch.testing.assert_close(coarse, exact)
+    rounded = said.classes[0].detach().bfloat16()
+    costs = [matching_costs(x, said.boxes[0].detach(), own, SIZE, LOSS) for x in (rounded, rounded.float())]
+    torch.testing.assert_close(costs[0], costs[1])

@@ -61,7 +61,7 @@ def groups_of(model: nn.Module, optimizer: OptimizerConfig) -> dict[str, tuple[f
     }
 
 
-# Layers of the official constructor: 0 embeddings, k + 1 block k, depth + 1 all else; rate^(depth + 1 - layer).
+# Layers of the official constructor: 0 is the embeddings, k + 1 block k, depth + 1 all else.
 BY_LAYER = [
     ("backbone.backbone.patches.proj.weight", 0, True),
     ("backbone.backbone.patches.proj.bias", 0, False),
@@ -72,7 +72,7 @@ BY_LAYER = [
     ("backbone.level_embedding", 5, True),
     ("backbone.interactions.0.injector.gamma", 5, False),
     ("backbone.spatial_prior.stem.0.weight", 5, True),
-    ("neck.levels.laterals.0.conv.weight", 5, True),
+    ("neck.levels.laterals.0.weight", 5, True),
     ("rpn.objectness.weight", 5, True),
     ("heads.box_heads.2.convs.0.norm.weight", 5, False),
     ("heads.mask_heads.0.logits.bias", 5, False),
@@ -89,7 +89,7 @@ def test_layers_have_falling_rates(name: str, layer: int, decays: bool) -> None:
 def test_tables_of_relative_positions_decay_with_their_block() -> None:
     found = groups_of(detector(BEIT, CASCADE), by_layer(0.9))
     name = "backbone.backbone.blocks.1.attention.relative_positions.table"
-    assert found[name] == (pytest.approx(0.9**3), 0.05)
+    assert found[name] == pytest.approx((0.9**3, 0.05))
 
 
 # What the configs' keys level_embed, pos_embed, norm and bias match in the official names.
@@ -101,7 +101,7 @@ BY_NAME = [
     ("backbone.spatial_prior.stem.1.weight", True),
     ("backbone.norms.0.weight", False),
     ("backbone.interactions.0.injector.gamma", True),
-    ("neck.levels.laterals.0.conv.bias", False),
+    ("neck.levels.laterals.0.bias", False),
     ("rpn.objectness.weight", True),
     ("heads.box_heads.2.convs.0.norm.weight", True),  # officially bn
     ("heads.box_heads.2.convs.0.norm.bias", False),

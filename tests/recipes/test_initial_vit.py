@@ -232,7 +232,7 @@ def test_a_beit3_segmenter_goes_on_from_a_segmenter_at_another_size(tmp_path: Pa
     assert fresh == sorted(key for key in source.state_dict() if ".classifier." in key)
     adapted = "backbone.interactions.0.extractor.attention.value_proj.weight"
     assert torch.equal(model.state_dict()[adapted], source.state_dict()[adapted])
-    with pytest.raises(CheckpointError, match="a segmenter over BEiT-3, no plain ViT"):
+    with pytest.raises(CheckpointError, match="a run over BEiT-3, no plain ViT"):
         load_initial(segmenter(held(64)), str(tmp_path / "run"))
 
 

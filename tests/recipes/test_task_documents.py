@@ -20,7 +20,7 @@ PAGES = {
     path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "tasks").glob("*.md"))
 } | {
     name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    for name in ("beit", "pretraining", "tokenizers")
+    for name in ("beit", "detection-recipes", "pretraining", "tokenizers")
 }
 OF_A_TASK = ["captioning", "classification", "nlvr2", "questions", "retrieval", "segmentation"]
 

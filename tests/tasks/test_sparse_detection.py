@@ -100,7 +100,8 @@ def test_a_view_of_the_picture_itself_finds_what_the_batch_finds() -> None:
 @pytest.mark.slow
 def test_two_pictures_are_learned_by_heart() -> None:
     task, given = build(), batch()
-    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, 250)
     losses = []
     for _ in range(250):
         optimizer.zero_grad()
@@ -108,7 +109,8 @@ def test_two_pictures_are_learned_by_heart() -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
         optimizer.step()
+        schedule.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < losses[0] / 4
+    assert losses[-1] < losses[0] / 20
     task.eval().evaluation_step(given)
-    assert task.metrics.compute()["box/ap"] > 0.7
+    assert task.metrics.compute()["box/ap"] > 0.9

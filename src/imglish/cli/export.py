@@ -1,4 +1,4 @@
-"""``imglish export``: a segmenter as an ONNX file or an exported program of torch."""
+"""``imglish export``: a segmenter or detector as an ONNX file or an exported program of torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tyro
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Export:
-    """Write a segmenter as a file that runs without imglish, and check that it gives the model's numbers.
+    """Write a segmenter or detector as a file that runs without imglish, once it gives the model's numbers.
 
     The classes, the pictures' mean and deviation, and where the weights came from are written beside it as
     JSON, and into ONNX files as metadata.
@@ -39,12 +39,12 @@ class Export:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Export one segmenter."""
+    """Export one model."""
     options = tyro.cli(Export, args=arguments, prog="imglish export")
 
     from imglish.errors import ConfigError
     from imglish.hub.load import load_model
-    from imglish.inference.export import check_extra, export_segmenter, fixed_sizes
+    from imglish.inference.export import check_extra, export_model, fixed_sizes
 
     for path in (options.target, options.target.with_suffix(".json")):
         if path.exists() and not options.overwrite:
@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> None:
     if options.format == "onnx":
         check_extra()
     loaded = load_model(options.source)
-    done = export_segmenter(
+    done = export_model(
         loaded, options.target, format=options.format, size=options.size, source=options.source
     )
     sizes = "any size from 16 pixels on"
@@ -60,4 +60,4 @@ def run(arguments: Sequence[str]) -> None:
         sizes = f"{done.height} x {done.width} only, as {fixed_sizes(loaded.model)}"
     checked = ", ".join(" x ".join(map(str, size)) for size in done.checked)
     print(f"{options.target}: {done.scores} of {len(done.classes)} classes for pictures of {sizes}")
-    print(f"checked against the model at {checked}: largest difference {done.error:.1e} of the largest score")
+    print(f"checked against the model at {checked}: largest difference {done.error:.1e}")

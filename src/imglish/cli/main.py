@@ -213,7 +213,7 @@ def _tokenizer(arguments: Sequence[str]) -> None:
 
 COMMANDS: dict[str, Command] = {
     "demo": Command(
-        summary="see the whole method work on drawn pictures, and get a report (8 minutes, no GPU)",
+        summary="see the whole method work on drawn pictures, and get a report (9 minutes, no GPU)",
         run=_demo,
         interrupted="the same command goes on where it stopped",
     ),
@@ -252,7 +252,9 @@ COMMANDS: dict[str, Command] = {
         run=_convert,
         interrupted="nothing is left half written; a download goes on with the same command",
     ),
-    "export": Command(summary="write a segmenter as an ONNX file, checked in onnxruntime", run=_export),
+    "export": Command(
+        summary="write a segmenter or detector as an ONNX file, checked in onnxruntime", run=_export
+    ),
     "benchmark": Command(
         summary="what the paper's segmenters cost on this machine, beside its numbers", run=_benchmark
     ),

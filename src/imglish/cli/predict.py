@@ -244,7 +244,7 @@ def _segment(
     image.putpalette(class_colors(names).tobytes())
     target = _save(image, folder, f"{path.stem}_classes.png")
     if draw is not None:
-        _save(found.draw(picture), draw, f"{path.stem}_classes.jpg")
+        _save(found.draw(picture), draw, f"{path.stem}_drawn_classes.png")
     shares = np.bincount(classes.ravel(), minlength=len(names)) / classes.size
     order = [index for index in np.argsort(-shares, kind="stable") if shares[index] > 0]
     return {"file": str(target), "shares": {names[index]: float(shares[index]) for index in order}}
@@ -254,7 +254,7 @@ def _detect(predictor: Predictor, picture: Tensor, path: Path, options: Predict)
     """The objects of a picture, best first."""
     found = predictor.detect(picture, min_score=options.min_score)
     if options.draw is not None:
-        _save(found.draw(picture), options.draw, f"{path.stem}_objects.jpg")
+        _save(found.draw(picture), options.draw, f"{path.stem}_drawn_objects.png")
     return found.to_json()
 
 
@@ -265,7 +265,7 @@ def _panoptic(
     found = predictor.panoptic(picture)
     target = _save(Image.fromarray(found.ids.astype(np.uint16)), folder, f"{path.stem}_segments.png")
     if draw is not None:
-        _save(found.draw(picture), draw, f"{path.stem}_segments.jpg")
+        _save(found.draw(picture), draw, f"{path.stem}_drawn_segments.png")
     return {"file": str(target), "segments": [segment._asdict() for segment in found.segments]}
 
 

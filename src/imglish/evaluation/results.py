@@ -253,6 +253,21 @@ class SegmentationExample:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DetectionExample:
+    """A picture with its true objects drawn, and with those found.
+
+    ``right`` of the ``things`` were found, by the right name and with an IoU of at least a half; ``found`` is
+    how many objects were named in all.
+    """
+
+    truth: Picture
+    prediction: Picture
+    right: int
+    things: int
+    found: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Gallery:
     """The pictures of the report: the first samples of the validation split, not chosen by how they came out.
 
@@ -265,6 +280,7 @@ class Gallery:
     search: tuple[SearchExample, ...] = ()
     captions: tuple[CaptionExample, ...] = ()
     segmentation: tuple[SegmentationExample, ...] = ()
+    detection: tuple[DetectionExample, ...] = ()
     class_colours: tuple[tuple[str, str], ...] = ()
 
 

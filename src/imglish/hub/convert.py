@@ -13,16 +13,31 @@ from torch import Tensor
 
 from imglish.errors import CheckpointError
 from imglish.hub import timm_vision
+from imglish.hub.detector_sizes import (
+    PANOPTIC_HEAD,
+    detection_family,
+    detector_config,
+    official_detector,
+    panoptic_config,
+    without_beside_averages,
+)
 from imglish.hub.segmenter_sizes import official_family, official_head, segmenter_config
 from imglish.hub.sizes import Hints, aggregation_config, beit3_config, vit_config, vqkd_config
 from imglish.hub.weight_maps import Layout, Recognised, beit3_map, recognise, vit_map
 from imglish.hub.weights import Size, State, Weights, empty_model, resize
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.detectors.vit_detector import (
+    ViTDetectorConfig,
+    to_official as detector_to_official,
+    to_ours as detector_to_ours,
+)
+from imglish.models.segmenters.config import Mask2FormerConfig
 from imglish.models.segmenters.vit_segmenter import (
     ViTSegmenterConfig,
     to_official as segmenter_to_official,
     to_ours as segmenter_to_ours,
 )
+from imglish.models.segmenters.weights import DECODE_HEAD
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vit.model import Pooling
 from imglish.models.vit.plain_weights import google_heads, prepared, to_official as plain_to_official
@@ -90,6 +105,8 @@ def _rename(found: Recognised, state: State, where: str, hints: Hints, asked: Si
             )
         case "segmenter":
             return _rename_segmenter(found, state, where, hints, asked)
+        case "detector":
+            return _rename_detector(found, state, where, hints)
 
 
 def _rename_beit3(found: Recognised, state: State, where: str, hints: Hints, asked: Size | None) -> Weights:
@@ -168,19 +185,53 @@ def _rename_segmenter(
         has_adapter = "backbone.level_embed" in state
         ours = _mapped(lambda w: segmenter_to_ours(w, family, head, has_adapter=has_adapter), state, where)
     config = segmenter_config(ours, hints, asked, where)
-    labels = hints.labels
-    if labels is not None and len(labels) != config.num_classes:
-        raise CheckpointError(
-            f"{where}: names {len(labels)} classes, its head tells {config.num_classes}; get the file anew"
-        )
     return Weights(
         kind=found.kind,
         config=config,
         state=ours,
         where=where,
         pictures=hints.pictures,
-        labels=labels,
+        labels=_labels(hints, config.num_classes, where),
         dropped=_matching(state, (INDEX,)),
+    )
+
+
+def _labels(hints: Hints, number: int, where: str) -> tuple[str, ...] | None:
+    """Names of the classes, if they are told, for each class one."""
+    if hints.labels is not None and len(hints.labels) != number:
+        raise CheckpointError(
+            f"{where}: names {len(hints.labels)} classes, its head tells {number}; get the file anew"
+        )
+    return hints.labels
+
+
+def _rename_detector(found: Recognised, state: State, where: str, hints: Hints) -> Weights:
+    ours, beside = dict(state), tuple[str, ...]()
+    if found.layout == "official":
+        official, beside = without_beside_averages(state)
+        family, heads = detection_family(official), official_detector(official, where)
+        has_adapter = "backbone.level_embed" in official
+        if isinstance(heads, Mask2FormerConfig):
+            ours = _mapped(
+                lambda w: segmenter_to_ours(w, family, heads, has_adapter=has_adapter, head=PANOPTIC_HEAD),
+                official,
+                where,
+            )
+        else:
+            ours = _mapped(
+                lambda w: detector_to_ours(w, family, heads, has_adapter=has_adapter), official, where
+            )
+    read = panoptic_config if found.kind == "panoptic" else detector_config
+    config: ViTSegmenterConfig | ViTDetectorConfig = read(ours, hints, where)
+    return Weights(
+        kind=found.kind,
+        config=config,
+        state=ours,
+        where=where,
+        pictures=hints.pictures,
+        labels=_labels(hints, config.num_classes, where),
+        official=hints.official,
+        dropped=(*_matching(state, (INDEX,)), *beside),
     )
 
 
@@ -246,7 +297,10 @@ def to_official(weights: Weights) -> dict[str, Tensor]:
         case VqkdConfig():
             return vqkd_to_official(weights.state)
         case ViTSegmenterConfig() as segmenter:
-            return segmenter_to_official(weights.state, segmenter)
+            head = PANOPTIC_HEAD if weights.kind == "panoptic" else DECODE_HEAD
+            return segmenter_to_official(weights.state, segmenter, head=head)
+        case ViTDetectorConfig() as detector:
+            return detector_to_official(weights.state, detector)
         case _:
             assert_never(weights.config)
 

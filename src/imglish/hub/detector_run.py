@@ -18,6 +18,7 @@ from imglish.models.beit3.config import Beit3Config
 from imglish.models.detectors.config import TwoStageConfig
 from imglish.models.detectors.on_backbone import Detector, detector_on
 from imglish.models.detectors.one_stage_config import OneStageConfig
+from imglish.models.detectors.sparse_config import SparseRcnnConfig
 from imglish.models.segmenters.config import Mask2FormerConfig
 from imglish.models.segmenters.mask2former import Mask2Former
 from imglish.models.segmenters.on_backbone import segmenter_on
@@ -30,7 +31,7 @@ from imglish.models.vit_adapter.backbone_config import (
 )
 from imglish.models.weight_map import check_state
 
-DetectorConfig = TwoStageConfig | OneStageConfig | Mask2FormerConfig
+DetectorConfig = TwoStageConfig | OneStageConfig | SparseRcnnConfig | Mask2FormerConfig
 _BLOCK = re.compile(r"backbone\.backbone\.blocks\.(\d+)\.")
 
 

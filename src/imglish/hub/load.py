@@ -17,7 +17,9 @@ import torch
 from timm.data.imagenet_info import ImageNetInfo
 
 from imglish.errors import CheckpointError
+from imglish.hub.coco_names import STUFF, THINGS
 from imglish.hub.convert import to_imglish
+from imglish.hub.detector_pictures import detector_settings
 from imglish.hub.download import cached_path, fetch
 from imglish.hub.huggingface import fetch_repository, repository_of
 from imglish.hub.manifest import OFFICIAL_FILES, find
@@ -30,6 +32,7 @@ from imglish.hub.state_file import StateFile, read_state
 from imglish.hub.vit_run import VIT_RUNS, vit_hints
 from imglish.hub.weights import Weights, backbone_of, fill, resize
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.detectors.vit_detector import ViTDetectorConfig
 from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vqkd.config import VqkdConfig
@@ -52,6 +55,9 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 # a larger picture is cut out, from it on the whole shorter side is kept.
 _KEPT_WHOLE_FROM, _CROP_SHARE = 384, 224 / 256
 _IMAGENET_1K = 1000
+_COCO = {len(THINGS): THINGS, len(THINGS + STUFF): THINGS + STUFF}  # of the official detectors
+
+_DETECTORS = ("detection", "panoptic")
 
 # What training sets, or what a model's own head says; no matter of a file's identity.
 _FREE_SETTINGS = {"output_norm", "drop_path", "layer_scale", "init", "decay", "revive_after", "dropout"}
@@ -177,6 +183,8 @@ def _completed(hints: Hints, path: Path) -> Hints:
     named = file_of(path)
     if hints.pictures is None and named is not None:  # an official file that somebody has downloaded by hand
         hints = hints._replace(pictures=named.pictures)
+    if hints.official is None and named is not None and named.kind in _DETECTORS:
+        hints = hints._replace(official=named.name)
     if hints.num_heads is None and _is_of_run(path):
         task = read_task(path.parent / "config.yaml")
         if task["kind"] in VIT_RUNS:
@@ -189,16 +197,18 @@ def _completed(hints: Hints, path: Path) -> Hints:
 
 def _read_official(file: OfficialFile, image_size: tuple[int, int] | None) -> Weights:
     """The weights of a file of the manifest."""
-    if file.config is None:
+    if file.kind == "text_tokenizer":
         raise CheckpointError(
             f"{file.name}: a text tokenizer, no model; read it with imglish.text.tokenizer.TextTokenizer"
         )
-    path, hints = fetch(file), hints_of(file.config)._replace(pictures=file.pictures)
+    path, hints = fetch(file), Hints() if file.config is None else hints_of(file.config)
+    hints = hints._replace(pictures=file.pictures, official=file.name if file.kind in _DETECTORS else None)
     read = read_state(path)
     weights = to_imglish(read.tensors, where=str(path), hints=hints._replace(labels=read.hints.labels))
     if file.kind == "backbone" and isinstance(weights.config, ViTConfig):  # listed without its head
         weights = backbone_of(weights)
-    _check_identity(file, file.config, weights)
+    if file.config is not None:
+        _check_identity(file, file.config, weights)
     return weights if image_size is None else resize(weights, image_size)
 
 
@@ -253,7 +263,9 @@ def _ready(
         settings["pictures"] = weights.pictures
         if weights.kind == "image_classification":
             settings["crop_share"] = 1.0 if config.image_size[0] >= _KEPT_WHOLE_FROM else _CROP_SHARE
-    if isinstance(config, ViTSegmenterConfig):
+    if weights.kind in _DETECTORS:
+        settings = detector_settings(weights, labels)
+    elif isinstance(config, ViTSegmenterConfig):
         settings = {"pictures": segmenter_pictures(weights, config, asked)}
     if isinstance(config, Beit3Config):
         settings = dict(_SETTINGS.get(weights.kind, {}))
@@ -274,6 +286,8 @@ def _encoder_config(config: Config, asked: tuple[int, int] | None) -> Beit3Confi
     match config:
         case VqkdConfig(encoder=encoder):
             return encoder
+        case ViTDetectorConfig(vit=vit):
+            return vit
         case ViTSegmenterConfig(family="beit", vit=vit):  # its tables are those of the crop
             return vit
         case ViTSegmenterConfig(vit=vit):
@@ -331,6 +345,8 @@ def _labels_beside(path: Path, weights: Weights, *, alone: bool = True) -> tuple
         "vqa": ("answers.txt", "answer2label.txt"),
         "image_classification": ("classes.txt",),
         "semantic_segmentation": ("classes.txt",),
+        "detection": ("classes.txt",),
+        "panoptic": ("classes.txt",),
     }
     for name in readers.get(weights.kind, ()):
         if (path.parent / name).is_file():
@@ -347,6 +363,8 @@ def _labels_beside(path: Path, weights: Weights, *, alone: bool = True) -> tuple
         return ()
     if weights.labels is not None:
         return weights.labels
+    if weights.official is not None and num_labels in _COCO:
+        return _COCO[num_labels]
     if weights.kind == "image_classification" and num_labels == _IMAGENET_1K and find(path.stem) is not None:
         return class_names(ImageNetInfo("imagenet-1k").label_names())
     return tuple(f"#{number}" for number in range(num_labels))

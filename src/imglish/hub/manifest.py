@@ -9,6 +9,7 @@ from imglish.hub.manifest_backbones import BACKBONE_FILES
 from imglish.hub.manifest_beit import BEIT_FILES, TIMM_FILES
 from imglish.hub.manifest_beit3 import BEIT3_FILES, TEXT_TOKENIZER
 from imglish.hub.manifest_vit_adapter import VIT_ADAPTER_FILES
+from imglish.hub.manifest_vit_adapter_detection import DETECTION_FILES
 from imglish.hub.official_file import OfficialFile
 
 OFFICIAL_FILES: tuple[OfficialFile, ...] = (
@@ -17,6 +18,7 @@ OFFICIAL_FILES: tuple[OfficialFile, ...] = (
     *TIMM_FILES,
     *BACKBONE_FILES,
     *VIT_ADAPTER_FILES,
+    *DETECTION_FILES,
     TEXT_TOKENIZER,
 )
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.detectors.vit_detector import ViTDetectorConfig
 from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vqkd.config import VqkdConfig
 
-Config = Beit3Config | ViTConfig | VqkdConfig | ViTSegmenterConfig
+Config = Beit3Config | ViTConfig | VqkdConfig | ViTSegmenterConfig | ViTDetectorConfig
 
 # What pixels become: ``imagenet`` takes ImageNet's mean and deviation, ``model`` maps to [-1, 1].
 PictureRange = Literal["model", "imagenet"]
@@ -27,6 +28,8 @@ Kind = Literal[
     "backbone",
     "visual_tokenizer",
     "semantic_segmentation",
+    "detection",
+    "panoptic",
     "text_tokenizer",
 ]
 
@@ -77,11 +80,12 @@ class OfficialFile:
         kind: What its model does, which also chooses the weight map.
         description: In words: how it was trained.
         layout: Whose names its tensors have.
-        config: Sizes of its model; None for a text tokenizer.
+        config: Sizes of its model; None for a text tokenizer, and where no document tells them.
         num_labels: Answers, classes or visual tokens that its head tells apart.
-        pictures: The range of the pictures that a BEiT or a segmenter was trained on; one cannot see it in
-            the weights.
+        pictures: The range of the pictures that a BEiT, a segmenter or a detector was trained on; one cannot
+            see it in the weights.
         scored: How the published tests of a segmenter show pictures.
+        scored_scale: (longer, shorter) side that those of a detector are fitted into.
         parameters: Published number of parameters in millions.
         trained_from: Name of the checkpoint that fine-tuning began with.
         scores: Published results.
@@ -100,6 +104,7 @@ class OfficialFile:
     num_labels: int | None = None
     pictures: PictureRange | None = None
     scored: ScoredPictures | None = None
+    scored_scale: tuple[int, int] | None = None
     parameters: float | None = None
     trained_from: str | None = None
     scores: tuple[Score, ...] = ()

@@ -97,14 +97,14 @@ def segmenter_config(
     classes = len(tensor_of(state, "head.classifier.bias", where, num_dims=1))
     return ViTSegmenterConfig(
         family=family,
-        vit=_vit_config(state, family, hints, asked, where),
-        adapter=_adapter_config(state, family, where) if "backbone.level_embedding" in state else None,
+        vit=vit_settings_of(state, family, hints, asked, where),
+        adapter=adapter_settings(state, family, where) if "backbone.level_embedding" in state else None,
         segmenter=head,
         num_classes=classes - isinstance(head, Mask2FormerConfig),
     )
 
 
-def _vit_config(
+def vit_settings_of(
     state: State, family: Family, hints: Hints, asked: tuple[int, int] | None, where: str
 ) -> ViTConfig:
     """Settings of the ViT as in the official segmentation configs."""
@@ -149,7 +149,7 @@ def _vit_config(
     )
 
 
-def _adapter_config(state: State, family: Family, where: str) -> ViTAdapterConfig:
+def adapter_settings(state: State, family: Family, where: str) -> ViTAdapterConfig:
     """Settings of the adapter as in the official segmentation configs."""
     number = count_blocks(state, "backbone.interactions.")
     extractor = "backbone.interactions.0.extractor."
@@ -179,7 +179,7 @@ def _head_config(state: State, where: str) -> SegmenterConfig:
     auxiliary = state.get("auxiliary.classifier.weight")
     auxiliary_width = 0 if auxiliary is None else auxiliary.shape[1]
     if kinds[0] == "mask2former":
-        return _mask2former_config(state, where)
+        return mask2former_config(state, where)
     head_width = tensor_of(state, "head.classifier.weight", where, num_dims=4).shape[1]
     match kinds[0]:
         case "upernet":
@@ -195,7 +195,7 @@ def _head_config(state: State, where: str) -> SegmenterConfig:
             )
 
 
-def _mask2former_config(state: State, where: str) -> Mask2FormerConfig:
+def mask2former_config(state: State, where: str) -> Mask2FormerConfig:
     """Settings of both decoders; heads of both are the same number in the official configs."""
 
     def length(name: str) -> int:

@@ -14,6 +14,7 @@ from imglish.errors import CheckpointError
 from imglish.hub.official_file import Config, PictureRange
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.embeddings import POSITION_OFFSET
+from imglish.models.detectors.vit_detector import ViTDetectorConfig
 from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig
 from imglish.models.vit.config import PatchAggregationConfig, RelativePositions, ViTConfig
 from imglish.models.vit.model import Pooling
@@ -43,8 +44,9 @@ class Hints(NamedTuple):
         pooling: How a BEiT reads its class.
         decoder_heads: Attention heads of a visual tokenizer's decoder.
         early_layers: Blocks after which BEiT v2's pretraining takes patches for the class token.
-        pictures: The range of the pictures that a BEiT or a segmenter was trained on.
-        labels: Names of a segmenter's classes.
+        pictures: The range of the pictures that a BEiT, a segmenter or a detector was trained on.
+        labels: Names of a segmenter's or detector's classes.
+        official: Name of the official detector that it is.
     """
 
     num_heads: int | None = None
@@ -54,6 +56,7 @@ class Hints(NamedTuple):
     early_layers: int | None = None
     pictures: PictureRange | None = None
     labels: tuple[str, ...] | None = None
+    official: str | None = None
 
 
 def hints_of(config: Config, pooling: Pooling | None = None) -> Hints:
@@ -61,7 +64,7 @@ def hints_of(config: Config, pooling: Pooling | None = None) -> Hints:
     match config:
         case VqkdConfig(encoder=encoder, decoder_heads=decoder_heads):
             return Hints(encoder.num_heads, encoder.image_size, None, decoder_heads)
-        case ViTSegmenterConfig(vit=vit):
+        case ViTSegmenterConfig(vit=vit) | ViTDetectorConfig(vit=vit):
             return Hints(vit.num_heads, vit.image_size)
         case _:
             return Hints(config.num_heads, config.image_size, pooling)

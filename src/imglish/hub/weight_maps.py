@@ -14,7 +14,7 @@ from imglish.models.vit.weights import INDEX, PRETRAINING_MAP, classification_ma
 from imglish.models.weight_map import WeightMap
 
 Layout = Literal["official", "imglish", "timm-vision"]
-Family = Literal["beit3", "vit", "vqkd", "segmenter"]
+Family = Literal["beit3", "vit", "vqkd", "segmenter", "detector"]
 
 # What BEiT's pretraining adds to the ViT besides its head over visual tokens, and a ViT alone has no use for.
 _BACKBONE_DROPPED = (INDEX, r"mask_token", r"cls_pt_\w+\..*")
@@ -36,6 +36,9 @@ _OUR_HEADS: tuple[tuple[str, Kind], ...] = (
     ("head.weight", "image_classification"),
     ("text_head.weight", "captioning"),
 )
+# Beginnings of names that detectors have and segmenters have not.
+_OFFICIAL_DETECTORS = ("rpn_head.", "roi_head.", "bbox_head.")
+_OUR_DETECTORS = ("rpn.", "heads.", "head.towers.", "stages.", "proposals.")
 # Pretraining has captioning's head, and retrieval's text head has the name of ours: no contradiction.
 _SHARED_HEADS = ("captioning",)
 
@@ -72,9 +75,12 @@ def recognise(names: Collection[str], where: str) -> Recognised:
     if "quantizer.codebook" in has:
         return Recognised("vqkd", "imglish", "visual_tokenizer")
     if {"backbone.level_embed", "backbone.fpn1.0.weight", "backbone.up1.0.weight"} & has:
-        return Recognised("segmenter", "official", "semantic_segmentation")
+        return _dense(has, "official", _OFFICIAL_DETECTORS, "panoptic_head.")
     if "backbone.backbone.blocks.0.norm1.weight" in has:
-        return Recognised("segmenter", "imglish", "semantic_segmentation")
+        # Of all that have Mask2Former's decoder, the panoptic one alone is over a BEiT without class token.
+        token = "backbone.backbone.class_token" in has
+        beit = "backbone.backbone.blocks.0.attention.query_bias" in has
+        return _dense(has, "imglish", _OUR_DETECTORS, "neck.mask_features." if beit and not token else None)
     if "beit3.vision_embed.cls_token" in has:
         heads = {name for name in has if not name.startswith("beit3.")}
         return Recognised("beit3", "official", _kind(heads, _OFFICIAL_HEADS, where))
@@ -102,8 +108,17 @@ def recognise(names: Collection[str], where: str) -> Recognised:
     raise CheckpointError(
         f"{where}: weights of no model known here (its {len(has)} names begin with {some}); expected BEiT-3, "
         "BEiT, BEiT v2, a VQ-KD tokenizer, a ViT of DeiT, AugReg, MAE, DINOv2 or Uni-Perceiver, or a "
-        "segmenter of ViT-Adapter; give one of those, or a run folder"
+        "segmenter or detector of ViT-Adapter; give one of those, or a run folder"
     )
+
+
+def _dense(names: set[str], layout: Layout, detectors: tuple[str, ...], panoptic: str | None) -> Recognised:
+    """A segmenter or a detector over maps of a ViT, by beginnings of names."""
+    if panoptic is not None and any(name.startswith(panoptic) for name in names):
+        return Recognised("detector", layout, "panoptic")
+    if any(name.startswith(detectors) for name in names):
+        return Recognised("detector", layout, "detection")
+    return Recognised("segmenter", layout, "semantic_segmentation")
 
 
 def _vit_kind(names: set[str], token_head: str, class_head: str) -> Kind:

@@ -23,6 +23,7 @@ from imglish.models.beit3.heads import (
     Beit3ForVqa,
 )
 from imglish.models.beit3.weights import resize_positions
+from imglish.models.detectors.vit_detector import ViTDetectorConfig, vit_detector
 from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig, vit_segmenter
 from imglish.models.vit.config import PatchAggregationConfig, ViTConfig
 from imglish.models.vit.model import Pooling, ViT, ViTForClassification
@@ -62,8 +63,10 @@ class Weights:
         where: The file it came from, for messages.
         pooling: How a BEiT reads its class.
         aggregation: How the class token gathers the picture in BEiT v2's pretraining; None where it does not.
-        pictures: The range of the pictures that a BEiT or a segmenter was trained on; None where nobody says.
-        labels: Names of a segmenter's classes, where the file tells them.
+        pictures: The range of the pictures that a BEiT, a segmenter or a detector was trained on; None where
+            nobody says.
+        labels: Names of a segmenter's or detector's classes, where the file tells them.
+        official: Name of the official detector that it is, where the file is known.
         vision_only: True where the file holds a BEiT-3's vision side alone.
         dropped: Names of the file that were left out on purpose; of a head that was, ours.
     """
@@ -76,6 +79,7 @@ class Weights:
     aggregation: PatchAggregationConfig | None = None
     pictures: PictureRange | None = None
     labels: tuple[str, ...] | None = None
+    official: str | None = None
     vision_only: bool = False
     dropped: tuple[str, ...] = ()
 
@@ -87,7 +91,7 @@ class Weights:
     @property
     def num_labels(self) -> int:
         """Answers, classes or visual tokens that the head tells apart; 0 where it has none."""
-        if isinstance(self.config, ViTSegmenterConfig):
+        if isinstance(self.config, ViTSegmenterConfig | ViTDetectorConfig):
             return self.config.num_classes
         if self.label_tensor is None:
             return 2 if self.kind == "nlvr2" else 0
@@ -97,7 +101,9 @@ class Weights:
         """What a later reader cannot see in the shapes."""
         hints = hints_of(self.config, self.pooling if isinstance(self.config, ViTConfig) else None)
         early_layers = None if self.aggregation is None else self.aggregation.early_layers
-        return hints._replace(early_layers=early_layers, pictures=self.pictures, labels=self.labels)
+        return hints._replace(
+            early_layers=early_layers, pictures=self.pictures, labels=self.labels, official=self.official
+        )
 
 
 def empty_model(weights: Weights) -> nn.Module:
@@ -112,6 +118,8 @@ def empty_model(weights: Weights) -> nn.Module:
                 model = Vqkd(tokenizer)
             case ViTSegmenterConfig() as segmenter:
                 model = vit_segmenter(segmenter)
+            case ViTDetectorConfig() as detector:
+                model = vit_detector(detector)
             case _:
                 assert_never(weights.config)
     if weights.vision_only:
@@ -192,15 +200,18 @@ def backbone_of(weights: Weights) -> Weights:
     """The encoder of a model without its head: of a BEiT-3, or of a BEiT its ViT.
 
     Args:
-        weights: Of any kind but a visual tokenizer or a segmenter; a backbone is returned as it is.
+        weights: Of any kind but a visual tokenizer, a segmenter or a detector; a backbone is returned as it
+            is.
 
     Raises:
-        CheckpointError: They are of a visual tokenizer or a segmenter.
+        CheckpointError: They are of a visual tokenizer, a segmenter or a detector.
     """
     if weights.kind == "backbone":
         return weights
-    if isinstance(weights.config, VqkdConfig | ViTSegmenterConfig):
-        what = "visual tokenizer" if isinstance(weights.config, VqkdConfig) else "segmenter"
+    if isinstance(weights.config, VqkdConfig | ViTSegmenterConfig | ViTDetectorConfig):
+        what = {"visual_tokenizer": "visual tokenizer", "semantic_segmentation": "segmenter"}.get(
+            weights.kind, "detector"
+        )
         raise CheckpointError(f"{weights.where}: a {what}, which is no backbone; give a BEiT or BEiT-3")
     prefix = "encoder." if isinstance(weights.config, Beit3Config) else "vit."
     state = {name.removeprefix(prefix): w for name, w in weights.state.items() if name.startswith(prefix)}
@@ -220,9 +231,11 @@ def resize(weights: Weights, image_size: Size) -> Weights:
         image_size: (height, width) in pixels.
 
     Raises:
-        CheckpointError: The size does not divide into patches.
+        CheckpointError: The size does not divide into patches, or they are of a detector.
     """
     config, state = weights.config, dict(weights.state)
+    if isinstance(config, ViTDetectorConfig) or weights.kind == "panoptic":
+        raise CheckpointError(f"{weights.where}: a detector takes pictures of any size; leave image_size out")
     if min(image_size) < 1:
         raise CheckpointError(f"{weights.where}: image_size {image_size}; expected (height, width) in pixels")
     try:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from imglish.data.transforms.detection import DetectionViews
+from imglish.decoding.box_sets import find_by_set
 from imglish.decoding.boxes import DenseSelection
 from imglish.decoding.detections import Areas
 from imglish.decoding.found_objects import (
@@ -30,6 +31,7 @@ from imglish.hub.run import LoadedRun
 from imglish.inference.drawing import draw_classes, draw_objects
 from imglish.inference.pictures import Picture, open_picture
 from imglish.models.detectors.one_stage import OneStageDetector
+from imglish.models.detectors.sparse_rcnn import SparseRcnn
 from imglish.models.detectors.two_stage import TwoStageDetector
 from imglish.models.segmenters.mask2former import Mask2Former
 from imglish.structures.batches import PictureView
@@ -81,16 +83,17 @@ class Detected(NamedTuple):
     objects: tuple[DetectedObject, ...]
     names: tuple[str, ...]
 
-    def draw(self, picture: Picture, *, opacity: float = 0.5) -> Image.Image:
+    def draw(self, picture: Picture, *, opacity: float = 0.5, zoom: int | None = None) -> Image.Image:
         """The picture with boxes, names and scores, and with masks where there are any.
 
         Args:
             picture: The one in which they were found.
             opacity: Of the masks, in [0, 1].
+            zoom: Factor by which the picture is enlarged; None enlarges small ones until names can be read.
 
         Raises:
             DataFormatError: The picture cannot be used.
-            ValueError: It has another size than a mask, or the opacity is outside [0, 1].
+            ValueError: It has another size than a mask, or opacity or zoom are out of range.
         """
         found = self.objects
         return draw_objects(
@@ -101,6 +104,7 @@ class Detected(NamedTuple):
             scores=[one.score for one in found],
             masks=(one.mask.pixels() for one in found if one.mask is not None),
             opacity=opacity,
+            zoom=zoom,
         )
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -189,8 +193,9 @@ def shown_views(run: LoadedRun, scales: Sequence[float] | None, flip: bool | Non
     views = replace(own, flip=own.flip if flip is None else flip)
     if scales is not None:
         views, areas = replace(views, scales=_scaled(own.scales[0], scales)), ()
-    if isinstance(run.model, Mask2Former) and (len(views.scales) > 1 or views.flip):
-        raise ConfigError("mask2former looks at one view of a picture; give one scale and no flip")
+    if isinstance(run.model, Mask2Former | SparseRcnn) and (len(views.scales) > 1 or views.flip):
+        kind = "mask2former" if isinstance(run.model, Mask2Former) else "sparse_rcnn"
+        raise ConfigError(f"{kind} looks at one view of a picture; give one scale and no flip")
     return Shown(views, tuple(area for area in areas for _ in range(2 if views.flip else 1)))
 
 
@@ -201,7 +206,9 @@ def detect_picture(run: LoadedRun, image: Tensor, shown: Shown) -> FoundObjects:
         case TwoStageDetector() as model:
             return find_by_regions(model, views, size, model.config.selection, shown.areas)
         case OneStageDetector() as model:
-            return find_by_cells(model, views, size, _selection(run))
+            return find_by_cells(model, views, size, dense_selection(run))
+        case SparseRcnn() as model:
+            return find_by_set(model, views[0], size, model.config.max_boxes)
         case Mask2Former() as model:
             return find_instances(model, views[0], size, [True] * len(run.labels))
         case _:
@@ -211,7 +218,7 @@ def detect_picture(run: LoadedRun, image: Tensor, shown: Shown) -> FoundObjects:
 def plain_objects(found: FoundObjects, names: tuple[str, ...], min_score: float) -> Detected:
     """What was found as plain values, but for what is less sure than ``min_score``."""
     boxes, scores = found.objects.boxes.double().tolist(), found.objects.scores.double().tolist()
-    masks = found.masks or [None] * len(scores)
+    masks: Sequence[EncodedMask | None] = found.masks or [None] * len(scores)
     rows = zip(boxes, scores, found.objects.labels.tolist(), masks, strict=True)
     return Detected(
         tuple(
@@ -239,16 +246,22 @@ def panoptic_picture(run: LoadedRun, image: Tensor, shown: Shown) -> Panoptic:
 
 def _views(run: LoadedRun, image: Tensor, shown: Shown) -> list[PictureView]:
     like = next(run.model.parameters())
+    # Colours that lie together in memory would take convolutions another way, which sums in another order.
+    views = shown.views(image.contiguous())
     return [
         PictureView(
             images=view.image[None].to(like.device, like.dtype), inside=view.size, flipped=view.flipped
         )
-        for view in shown.views(image)
+        for view in views
     ]
 
 
-def _selection(run: LoadedRun) -> DenseSelection:
-    """Which boxes of ATSS and GFL are kept; those of the official configs where the settings say nothing."""
+def dense_selection(run: LoadedRun) -> DenseSelection:
+    """Which boxes of ATSS and GFL are kept; those of the official configs where the settings say nothing.
+
+    Raises:
+        CheckpointError: The settings are damaged.
+    """
     try:
         told: Mapping[str, Any] = run.settings.get("selection") or {}
         return TypeAdapter(DenseSelection).validate_python(told)

@@ -13,6 +13,7 @@ from imglish.inference.palettes import class_colors
 _MARGIN = 6  # pixels around a legend's entries
 _SHARE = 28  # an entry is this part of the picture's height, within
 _LEAST, _MOST = 12, 40  # these pixels
+_LEGIBLE = 256  # pixels of the shorter side from which on names of objects can be read
 _STRIP = 256  # rows that are painted at once: a telephone's picture would take gigabytes
 _LUMA = np.array([77, 150, 29], dtype=np.uint16)  # shares of red, green and blue in brightness, of 256
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
@@ -73,6 +74,7 @@ def draw_objects(
     scores: Sequence[float] = (),
     masks: Iterable[NDArray[np.bool_]] = (),
     opacity: float = 0.5,
+    zoom: int | None = None,
 ) -> Image.Image:
     """Draw the boxes of objects with their names, and masks in the colours of their classes beneath.
 
@@ -84,15 +86,20 @@ def draw_objects(
         scores: Of each, written as a percentage behind its name; none where there are none.
         masks: Of each, bool (H, W), looked at one after the other; none where there are none.
         opacity: Of the masks, in [0, 1].
+        zoom: Factor by which the picture is enlarged; None enlarges small ones until names can be read.
 
     Returns:
-        An RGB picture of the same size.
+        An RGB picture, so many times as large.
 
     Raises:
-        ValueError: A mask has another size than the picture, or the opacity is outside [0, 1].
+        ValueError: A mask has another size than the picture, the opacity is outside [0, 1], or the zoom is
+            under 1.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must lie in [0, 1]; got {opacity}")
+    zoom = max(1, _LEGIBLE // min(image.shape[:2])) if zoom is None else zoom
+    if zoom < 1:
+        raise ValueError(f"zoom must be at least 1; got {zoom}")
     colors, drawn, share = class_colors(names), image.copy(), round(256 * opacity)
     free = np.ones(image.shape[:2], np.bool_)  # of masks that lie on top
     for label, mask in zip(labels, masks, strict=False):
@@ -102,32 +109,36 @@ def draw_objects(
         drawn[mask & free] = (mixed + 128) >> 8
         free &= ~mask
     picture = Image.fromarray(drawn)
+    picture = picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(picture)
     font = ImageFont.load_default(min(max(picture.height // _SHARE, _LEAST), _MOST))
     line = max(1, round(min(picture.size) / 250))
     for place in reversed(range(len(boxes))):
         color = tuple(colors[labels[place]].tolist())
         words = names[labels[place]] + (f" {scores[place]:.0%}" if scores else "")
-        _draw_box(pen, boxes[place], color, words, font, line)
+        left, top, right, bottom = (zoom * side for side in boxes[place])
+        frame = (left, top, max(left, right - 1), max(top, bottom - 1))
+        pen.rectangle(frame, outline=color, width=line)
+        _write_name(pen, frame, color, words, font, picture.width)
     return picture
 
 
-def _draw_box(
+def _write_name(
     pen: ImageDraw.ImageDraw,
-    box: tuple[float, float, float, float],
+    frame: tuple[float, float, float, float],
     color: tuple[int, ...],
     words: str,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    line: int,
+    most: int,
 ) -> None:
-    """A frame, and its name above it, or within where there is no place above."""
-    left, top, right, bottom = box
-    pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=color, width=line)
+    """A name above a frame, or within where there is no place above, in a picture ``most`` pixels wide."""
     _, _, width, height = pen.textbbox((0, 0), words, font=font)
-    above = top - height - 2 if top - height - 2 >= 0 else top
-    pen.rectangle((left, above, left + width + 3, above + height + 1), fill=color)
+    left = max(0, min(frame[0], most - width - 4))
+    top = frame[1] - height - 2
+    top = frame[1] if top < 0 else top
+    pen.rectangle((left, top, left + width + 3, top + height + 1), fill=color)
     is_bright = int(np.array(color[:3]) @ _LUMA) > 128 << 8
-    pen.text((left + 2, above), words, fill=_BLACK if is_bright else _WHITE, font=font)
+    pen.text((left + 2, top), words, fill=_BLACK if is_bright else _WHITE, font=font)
 
 
 def present_classes(classes: NDArray[np.int64], num_classes: int) -> list[int]:

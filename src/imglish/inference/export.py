@@ -1,7 +1,7 @@
-"""Segmenters as files that run without imglish: ONNX, or torch's exported programs.
+"""Segmenters and detectors as files that run without imglish: ONNX, or torch's exported programs.
 
-One graph takes any number of pictures of any size, where the model does; see `fixed_sizes`. Written files are
-checked against the model before they are told to be there.
+One graph takes pictures of any size, where the model does; see `fixed_sizes`. Files are checked against the
+model before they are told to be there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,14 @@ from imglish.data.transforms.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from imglish.decoding.masks import class_scores
 from imglish.errors import CheckpointError, ConfigError
 from imglish.hub.run import LoadedRun
+from imglish.inference.detection import shown_views
+from imglish.inference.export_detection import (
+    FoundCells,
+    FoundRegions,
+    detector_graph,
+    telling_score,
+    unlikeness,
+)
 from imglish.models.segmenters.mask2former import Mask2Former
 from imglish.models.vit.positions import RelativePositionBias
 from imglish.models.vit_adapter.attention import MapAttention
@@ -45,14 +53,18 @@ class Exported:
     Args:
         source: Where the weights came from.
         imglish: Version that wrote it.
-        scores: What the output is: ``logits``, or Mask2Former's ``class_scores``, which are no logits; the
-            largest is the class either way.
-        classes: Names, in the order of the output's channels.
+        scores: What a segmenter's output is: ``logits``, or Mask2Former's ``class_scores``, which are no
+            logits; the largest is the class either way. A detector's are ``probabilities``.
+        classes: Names, in the order of the output's channels or of labels.
         mean: Of red, green and blue in [0, 1], which is subtracted from pictures.
         deviation: What they are divided by then.
         height: Of the pictures in pixels; 0 takes any.
         width: The same.
-        error: Largest difference to the model, as a share of the largest score, among the sizes checked.
+        scale: (longer, shorter) sides in pixels that a detector's pictures are fitted into, their shape kept;
+            none of a segmenter.
+        min_score: A detector's own; 0 of a segmenter.
+        error: Largest difference to the model among the sizes checked: as a share of the largest score, or
+            what `export_detection.unlikeness` says of a detector.
         checked: Batch, height and width of the pictures that it was checked with.
     """
 
@@ -64,6 +76,8 @@ class Exported:
     deviation: tuple[float, ...]
     height: int
     width: int
+    scale: tuple[int, ...] = ()
+    min_score: float = 0.0
     error: float = 0.0
     checked: tuple[tuple[int, int, int], ...] = ()
 
@@ -75,6 +89,8 @@ class ScoredPixels(nn.Module):
         model: Of either kind.
     """
 
+    outputs: tuple[str, ...] = ("scores",)
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
@@ -84,6 +100,9 @@ class ScoredPixels(nn.Module):
         size = (images.shape[-2], images.shape[-1])
         scores = class_scores(self.model(images))
         return F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+
+
+Graph = ScoredPixels | FoundRegions | FoundCells
 
 
 def fixed_sizes(model: nn.Module) -> str:
@@ -103,7 +122,7 @@ def fixed_sizes(model: nn.Module) -> str:
     return ""
 
 
-def export_segmenter(
+def export_model(
     run: LoadedRun,
     target: Path,
     *,
@@ -111,14 +130,16 @@ def export_segmenter(
     size: tuple[int, int] | None = None,
     source: str = "",
 ) -> Exported:
-    """Write a segmenter as a file, and what it holds as JSON beside it, once the file gives its numbers.
+    """Write a segmenter or detector as a file, and what it holds as JSON beside it, if its numbers are right.
 
-    The graph's input ``images`` is float32 (B, 3, H, W), normalised by mean and deviation; its output
-    ``scores`` is (B, num_classes, H, W). B is free, and H and W are from 16 pixels on unless `fixed_sizes`
-    says otherwise; sides that do not divide by 32 are padded within.
+    A segmenter's graph has the input ``images``, float32 (B, 3, H, W), normalised by mean and deviation, and
+    the output ``scores`` (B, num_classes, H, W). B is free, and H and W are from 16 pixels on unless
+    `fixed_sizes` says otherwise; sides that do not divide by 32 are padded within. A detector's has one
+    picture as ``images`` and ``min_score``, float32 (); its outputs are those of
+    `export_detection.FoundRegions`.
 
     Args:
-        run: A loaded segmenter; it stays as it is.
+        run: A loaded segmenter or detector; it stays as it is.
         target: The file; its folder is made.
         format: ``onnx`` (needs the extra ``[export]``) or ``torch_export``.
         size: (height, width) of the pictures that it is traced with: the only ones it takes where sizes are
@@ -126,47 +147,37 @@ def export_segmenter(
         source: Where the weights came from, for the file to say.
 
     Raises:
-        CheckpointError: The run is no segmenter, or the file's numbers are not the model's.
-        ConfigError: A package is missing, or the model does not take pictures of that size.
+        CheckpointError: The run is of another kind, or the file's numbers are not the model's.
+        ConfigError: A package is missing, the model does not take pictures of that size, or has a part that
+            is no graph.
     """
-    if run.kind != "semantic_segmentation":
-        raise CheckpointError(f"a {run.kind} model; expected a segmenter, which is all that can be exported")
+    graph = _graph(run)
     if format == "onnx":
         check_extra()
-    model = ScoredPixels(run.model).cpu().float().eval()
     height, width = size or run.config.image_size
     if min(height, width) < _LEAST_SIDE:
         raise ConfigError(f"size is {height} x {width}; expected at least {_LEAST_SIDE} pixels a side")
-    is_free = not fixed_sizes(model)
-    program = _traced(model, (height, width), is_free=is_free)
-    mean, deviation = _range(run.settings)
-    told = Exported(
-        source=source,
-        imglish=version("imglish"),
-        scores="class_scores" if isinstance(run.model, Mask2Former) else "logits",
-        classes=run.labels,
-        mean=mean,
-        deviation=deviation,
-        height=0 if is_free else height,
-        width=0 if is_free else width,
-    )
-    sizes = [(2, height, width), (1, height, width)]
+    is_free = not fixed_sizes(graph)
+    program = _traced(graph, (height, width), is_free=is_free)
+    told = _told(run, graph, source, (0, 0) if is_free else (height, width))
+    batch = 2 if isinstance(graph, ScoredPixels) else 1
+    sizes = [(batch, height, width), (1, height, width)]
     if is_free:  # neither the size traced nor one that divides by 32
-        sizes[1] = (3, height // 2 + 19, width // 2 + 35)
+        sizes[1] = (2 * batch - 1, height // 2 + 19, width // 2 + 35)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export_") as folder:
         partial = Path(folder) / target.name
         if format == "onnx":
-            _write_onnx(program, partial, told)
+            _write_onnx(program, partial, told, graph)
         else:
             torch.export.save(program, partial)
-        error = max(_difference(model, partial, format, each) for each in sizes)
+        error = max(_difference(graph, partial, format, each) for each in dict.fromkeys(sizes))
         if not error <= TOLERANCE:  # nor NaN
             raise CheckpointError(
-                f"{target}: its scores differ from the model's by {error:.1e} of the largest; expected "
-                f"{TOLERANCE:.0e}: nothing was written"
+                f"{target}: its answers differ from the model's by {error:.1e}; expected {TOLERANCE:.0e} at "
+                "most: nothing was written"
             )
-        done = Exported(**{**asdict(told), "error": error, "checked": tuple(sizes)})
+        done = replace(told, error=error, checked=tuple(dict.fromkeys(sizes)))
         text = json.dumps(asdict(done), indent=1, ensure_ascii=False)
         partial.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
         for file in sorted(Path(folder).iterdir()):  # weights of 2 GB and more have a file of their own
@@ -185,18 +196,58 @@ def check_extra() -> None:
         raise ConfigError(f"ONNX needs {', '.join(missing)}; pip install 'imglish[export]'")
 
 
-def _traced(model: nn.Module, size: tuple[int, int], *, is_free: bool) -> ExportedProgram:
-    free: dict[int, Any] = {0: Dim("batch", min=1)}
+def _graph(run: LoadedRun) -> Graph:
+    if run.kind == "semantic_segmentation":
+        return ScoredPixels(run.model).cpu().float().eval()
+    if run.kind == "detection":
+        return detector_graph(run).cpu().float().eval()
+    raise CheckpointError(
+        f"a {run.kind} model; expected a segmenter or detector, which are all that can be exported"
+    )
+
+
+def _told(run: LoadedRun, graph: Graph, source: str, size: tuple[int, int]) -> Exported:
+    mean, deviation = _range(run.settings)
+    told = Exported(
+        source=source,
+        imglish=version("imglish"),
+        scores="class_scores" if isinstance(run.model, Mask2Former) else "logits",
+        classes=run.labels,
+        mean=mean,
+        deviation=deviation,
+        height=size[0],
+        width=size[1],
+    )
+    if isinstance(graph, ScoredPixels):
+        return told
+    (longer, shorter), *_ = shown_views(run, None, None).views.scales
+    return replace(told, scores="probabilities", scale=(longer, shorter), min_score=graph.min_score)
+
+
+def _example(graph: Graph, size: tuple[int, int, int]) -> tuple[Tensor, ...]:
+    """Inputs of a graph for pictures of a size (batch, height, width), by names of `_inputs`."""
+    batch, height, width = size
+    images = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return (images,) if isinstance(graph, ScoredPixels) else (images, telling_score(graph, images))
+
+
+def _inputs(graph: Graph) -> list[str]:
+    return ["images"] if isinstance(graph, ScoredPixels) else ["images", "min_score"]
+
+
+def _traced(graph: Graph, size: tuple[int, int], *, is_free: bool) -> ExportedProgram:
+    batch = 2 if isinstance(graph, ScoredPixels) else 1
+    free: dict[int, Any] = {0: Dim("batch", min=1)} if batch > 1 else {}
     if is_free:
         free |= {2: Dim("height", min=_LEAST_SIDE), 3: Dim("width", min=_LEAST_SIDE)}
-    images = torch.zeros(2, 3, *size)
+    inputs = (torch.zeros(batch, 3, *size), torch.tensor(0.5))[: len(_inputs(graph))]
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter about its own parts
             return torch.export.export(
-                model,
-                (images,),
-                dynamic_shapes={"images": free},
+                graph,
+                inputs,
+                dynamic_shapes=(free, None)[: len(inputs)],
                 strict=False,
                 # That two sizes are equal for every picture can not always be proven: the graph asks then.
                 prefer_deferred_runtime_asserts_over_guards=True,
@@ -205,11 +256,11 @@ def _traced(model: nn.Module, size: tuple[int, int], *, is_free: bool) -> Export
         raise ConfigError(f"size {size[0]} x {size[1]}: {str(error).splitlines()[0]}") from error
 
 
-def _write_onnx(program: ExportedProgram, path: Path, told: Exported) -> None:
+def _write_onnx(program: ExportedProgram, path: Path, told: Exported, graph: Graph) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         onnx = torch.onnx.export(
-            program, dynamo=True, input_names=["images"], output_names=["scores"], verbose=False
+            program, dynamo=True, input_names=_inputs(graph), output_names=list(graph.outputs), verbose=False
         )
     assert onnx is not None  # it is where no file was named
     for key, value in asdict(told).items():
@@ -219,20 +270,24 @@ def _write_onnx(program: ExportedProgram, path: Path, told: Exported) -> None:
     onnx.save(path)
 
 
-def _difference(model: nn.Module, path: Path, format: Format, size: tuple[int, int, int]) -> float:
-    """Largest difference between file and model for random pictures, as a share of the largest score."""
-    batch, height, width = size
-    images = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+def _difference(graph: Graph, path: Path, format: Format, size: tuple[int, int, int]) -> float:
+    """How much a file differs from the model for random pictures, as `Exported.error` says."""
+    inputs = _example(graph, size)
+    found: tuple[Tensor, ...]
     with torch.no_grad():
-        expected = model(images)
+        expected = graph(*inputs)
         if format == "onnx":
             import onnxruntime
 
             session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-            found = torch.from_numpy(session.run(["scores"], {"images": images.numpy()})[0])
+            fed = {name: x.numpy() for name, x in zip(_inputs(graph), inputs, strict=True)}
+            found = tuple(torch.from_numpy(x) for x in session.run(list(graph.outputs), fed))
         else:
-            found = torch.export.load(path).module()(images)
-    return float((found - expected).abs().max() / expected.abs().max())
+            answer = torch.export.load(path).module()(*inputs)
+            found = (answer,) if isinstance(answer, Tensor) else tuple(answer)
+    if not isinstance(graph, ScoredPixels):
+        return unlikeness(found, expected, size[1:])
+    return float((found[0] - expected).abs().max() / expected.abs().max())
 
 
 def _range(settings: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

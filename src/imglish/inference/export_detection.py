@@ -1,41 +1,47 @@
 """Detectors as graphs of standard operators: one picture to so many boxes, non-maximum suppression included.
 
-The rules are those of `decoding` and of the detectors themselves, in forms whose sizes do not depend on what
-is found: the best so many are taken where others would be cut off, and rows that hold nothing fill up what is
-missing.
+The rules are those of the detectors themselves, in the forms of `decoding.fixed_number`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imglish.decoding.boxes import DenseSelection, cell_factors, decode_cells
+from imglish.decoding.fixed_number import NOTHING, best_fixed, fixed_proposals, keep_fixed
+from imglish.errors import CheckpointError, ConfigError
+from imglish.hub.run import LoadedRun
+from imglish.inference.detection import dense_selection
 from imglish.models.detectors.one_stage import OneStageDetector
-from imglish.models.detectors.rpn import RpnOutputs
 from imglish.models.detectors.two_stage import TwoStageDetector
 from imglish.models.vit_adapter.padding import pad_images
-from imglish.ops.box_coding import decode_boxes
-from imglish.ops.precision import at_least_fp32
 
-_NOTHING = -1.0  # score of a row that holds nothing; scores are never below 0
-_NUM_FILLERS = 2  # torch's exporter takes it for granted that suppression leaves two boxes
+_EDGE_SHARE = 0.02  # of boxes that a rounding may bring over a limit: of overlap, or of a number
+_ENOUGH = 20  # boxes that make a comparison tell something
+_LEAST_SCORE = 1e-6
 
 
 class FoundRegions(nn.Module):
     """A two-stage detector as a graph.
 
     Args:
-        model: With hard suppression everywhere.
+        model: The detector.
+
+    Raises:
+        ConfigError: It suppresses softly, which is no graph.
     """
 
     def __init__(self, model: TwoStageDetector) -> None:
         super().__init__()
-        self.model = model
+        _check_hard(model.config.rpn.nms.kind)
+        _check_hard(model.config.selection.nms.kind)
+        self.model, self.min_score = model, model.config.selection.min_score
+        self.outputs: tuple[str, ...] = ("boxes", "scores", "labels")
+        if model.config.mask_head is not None:
+            self.outputs += ("masks",)
 
     def forward(self, image: Tensor, min_score: Tensor) -> tuple[Tensor, ...]:
         """Find objects.
@@ -52,34 +58,27 @@ class FoundRegions(nn.Module):
         size = (image.shape[-2], image.shape[-1])
         model, selection = self.model, self.model.config.selection
         scene = model.scene(pad_images(image))
-        proposals, real = self._proposals(model.rpn(scene.pyramid), size)
+        outputs, rpn = model.rpn(scene.pyramid), model.config.rpn
+        proposals, real = fixed_proposals(
+            [own[0] for own in outputs.objectness],
+            [own[0] for own in outputs.deltas],
+            outputs.anchors,
+            size,
+            before_nms=rpn.testing.before_nms,
+            kept=rpn.testing.kept,
+            max_overlap=rpn.nms.max_overlap,
+        )
         (found,) = model.heads.candidates(scene, [proposals], [size])
         num_classes = found.scores.shape[1]
         above = (found.scores > min_score) & real[:, None]
         pairs = above.flatten().nonzero()[:, 0]
         rows, labels = pairs // num_classes, pairs % num_classes
         boxes = found.boxes[:, 0][rows] if found.boxes.shape[1] == 1 else found.boxes[rows, labels]
-        kept = _keep(
+        boxes, scores, labels = keep_fixed(
             boxes, found.scores[rows, labels], labels, selection.nms.max_overlap, selection.max_boxes
         )
-        masks = model.mask_probabilities(scene, [kept[0]], [kept[2]])
-        return kept if masks is None else (*kept, masks[0])
-
-    def _proposals(self, outputs: RpnOutputs, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """As many boxes (R, 4) as are kept at most, and which of them are real, bool (R,)."""
-        config = self.model.rpn.config
-        thinning = config.testing
-        scores, boxes, levels = [], [], []
-        for level, anchors in enumerate(outputs.anchors):
-            best, places = _best(outputs.objectness[level][0].sigmoid(), thinning.before_nms)
-            scores.append(best)
-            boxes.append(decode_boxes(anchors[places], outputs.deltas[level][0][places], size=size))
-            levels.append(torch.full_like(places, level))
-        found, sure = torch.cat(boxes), torch.cat(scores)
-        solid = ((found[:, 2:] - found[:, :2]) > 0).all(dim=1) & (sure >= 0)
-        found, sure = torch.where(solid[:, None], found, 0.0), torch.where(solid, sure, _NOTHING)
-        kept = _keep(found, sure, torch.cat(levels), config.nms.max_overlap, thinning.kept, clip=False)
-        return kept[0], kept[1] >= 0
+        masks = model.mask_probabilities(scene, [boxes], [labels]) or []
+        return boxes, scores.clamp(min=0), labels, *masks
 
 
 class FoundCells(nn.Module):
@@ -87,12 +86,18 @@ class FoundCells(nn.Module):
 
     Args:
         model: The detector.
-        selection: Which boxes are kept, with hard suppression.
+        selection: Which boxes are kept.
+
+    Raises:
+        ConfigError: Suppression is soft, which is no graph.
     """
+
+    outputs: tuple[str, ...] = ("boxes", "scores", "labels")
 
     def __init__(self, model: OneStageDetector, selection: DenseSelection) -> None:
         super().__init__()
-        self.model, self.selection = model, selection
+        _check_hard(selection.nms.kind)
+        self.model, self.selection, self.min_score = model, selection, selection.min_score
 
     def forward(self, image: Tensor, min_score: Tensor) -> tuple[Tensor, ...]:
         """Boxes, scores and labels of an image; see `FoundRegions.forward`.
@@ -104,46 +109,85 @@ class FoundCells(nn.Module):
         boxes, scores, labels = [], [], []
         for level, logits in enumerate(predictions.classes):
             num_classes = logits.shape[2]
-            best, pairs = _best(at_least_fp32(logits[0]).sigmoid().flatten(), self.selection.before_nms)
+            best, pairs = best_fixed(logits[0].sigmoid().flatten(), self.selection.before_nms)
             cells, above = pairs // num_classes, best > min_score
             own = decode_cells(predictions, level, 0, cells, size)
             boxes.append(torch.where(above[:, None], own, 0.0))
-            scores.append(
-                torch.where(above, best * cell_factors(predictions, level, 0, cells), _NOTHING)
-            )
+            scores.append(torch.where(above, best * cell_factors(predictions, level, 0, cells), NOTHING))
             labels.append(pairs % num_classes)
-        nms, number = self.selection.nms, self.selection.max_boxes
-        return _keep(torch.cat(boxes), torch.cat(scores), torch.cat(labels), nms.max_overlap, number)
+        found, sure, named = keep_fixed(
+            torch.cat(boxes),
+            torch.cat(scores),
+            torch.cat(labels),
+            self.selection.nms.max_overlap,
+            self.selection.max_boxes,
+        )
+        return found, sure.clamp(min=0), named
 
 
-def _best(scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """The highest of scores (n,) and their places; `_NOTHING` at the last place where there are fewer."""
-    best = F.pad(scores, (0, number), value=_NOTHING).topk(number)
-    return best.values, best.indices.clamp(max=scores.shape[0] - 1)
+def detector_graph(run: LoadedRun) -> FoundRegions | FoundCells:
+    """The graph of a loaded detector.
+
+    Raises:
+        CheckpointError: It is of a kind that cannot be exported.
+        ConfigError: It suppresses softly, which is no graph.
+    """
+    match run.model:
+        case TwoStageDetector() as model:
+            return FoundRegions(model)
+        case OneStageDetector() as model:
+            return FoundCells(model, dense_selection(run))
+    raise CheckpointError(
+        f"a {type(run.model).__name__} of objects; expected Mask R-CNN, Cascade Mask R-CNN, ATSS or GFL: no "
+        "other detector can be exported"
+    )
 
 
-def _keep(
-    boxes: Tensor, scores: Tensor, labels: Tensor, max_overlap: float, number: int, *, clip: bool = True
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Hard suppression among boxes of the same label, as `ops.nms.classwise_nms` does it.
+@torch.no_grad()
+def telling_score(graph: FoundRegions | FoundCells, image: Tensor) -> Tensor:
+    """The detector's own least score, or a lower one where it finds but a few boxes in an image.
 
     Args:
-        boxes: (n, 4), not negative; without an area where the score is `_NOTHING`.
-        scores: (n,).
-        labels: int64 (n,).
-        max_overlap: IoU above which the less sure one goes.
-        number: How many rows come out.
-        clip: True makes scores of rows that hold nothing 0.
+        graph: Of the detector.
+        image: (1, 3, H, W); of noise a trained detector is sure of nothing.
+    """
+    score = graph.min_score
+    while score > _LEAST_SCORE and int((graph(image, torch.tensor(score))[1] > 0).sum()) < _ENOUGH:
+        score /= 4
+    return torch.tensor(score)
+
+
+def unlikeness(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], size: tuple[int, int]) -> float:
+    """How much one answer of a detector differs from another.
+
+    Each expected box has the nearest of its label as its partner, as the order of equal scores is chance.
+
+    Args:
+        found: What `FoundRegions` or `FoundCells` gives.
+        expected: The same.
+        size: (height, width) of the image.
 
     Returns:
-        Boxes (number, 4), scores (number,), labels int64 (number,), best first; then rows that hold nothing.
+        The largest difference of partners: in place as a share of the image's longer side, in score and in
+        masks; infinite where a label or a number is wrong. One box in fifty may be there or not.
     """
-    boxes = torch.cat([boxes, boxes.new_zeros(_NUM_FILLERS, 4)])
-    scores = torch.cat([scores, scores.new_full((_NUM_FILLERS,), _NOTHING)])
-    labels = torch.cat([labels, labels.new_zeros(_NUM_FILLERS)])
-    apart = labels[:, None].to(boxes.dtype) * (boxes.max() + 1)
-    kept = torchvision.ops.nms(boxes + apart, scores, max_overlap)
-    filler = torch.full_like(kept[:1], boxes.shape[0] - 1).expand(number)
-    rows = torch.cat([kept, filler]).narrow(0, 0, number)
-    chosen = scores[rows]
-    return boxes[rows], chosen.clamp(min=0) if clip else chosen, labels[rows]
+    real = expected[1] > 0
+    number, other = int(real.sum()), int((found[1] > 0).sum())
+    allowed = int(_EDGE_SHARE * number)
+    if abs(number - other) > allowed or number == 0:
+        return 0.0 if number == other else math.inf
+    boxes, scores, labels, *masks = (x[real] for x in expected)
+    apart = (boxes[:, None] - found[0]).abs().amax(dim=2) / max(size)
+    apart = apart.maximum((scores[:, None] - found[1]).abs())
+    apart = apart.where(labels[:, None] == found[2], math.inf)
+    nearest, partners = apart.min(dim=1)
+    for mask in masks:
+        nearest = nearest.maximum((mask - found[3][partners]).abs().amax(dim=(1, 2)))
+    return float(nearest.sort().values[number - 1 - allowed])
+
+
+def _check_hard(kind: str) -> None:
+    if kind != "hard":
+        raise ConfigError(
+            f"its non-maximum suppression is {kind}; expected hard, which is all that can be exported"
+        )

@@ -357,7 +357,9 @@ def _check_folder(folder: RunFolder, config: RunConfig, resume: bool) -> None:
             )
 
 
-def _rates(model: torch.nn.Module, optimizer: OptimizerConfig, tree: Tree) -> Callable[[str], float]:
+def _rates(
+    model: torch.nn.Module, optimizer: OptimizerConfig, tree: Tree = "segmentation"
+) -> Callable[[str], float]:
     """Learning-rate factor of a parameter by its name: of its layer, or of a new classification head.
 
     Raises:

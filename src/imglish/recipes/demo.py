@@ -38,6 +38,7 @@ from imglish.recipes.demo_tasks import (
     semantic_segmentation_demo,
     vqa_demo,
 )
+from imglish.recipes.detection_demo import mask_rcnn_demo
 from imglish.recipes.run_folder import RunFolder, find_run
 from imglish.recipes.world import world_contrastive, world_masked_data_modeling, world_visual_tokenizer
 
@@ -58,7 +59,7 @@ class DemoOptions:
     """
 
     out: Path = Path("runs/demo")
-    minutes: float = 8.0
+    minutes: float = 9.0
     quick: bool = False
     seed: int = 0
 
@@ -213,7 +214,7 @@ def demo_legs(options: DemoOptions) -> tuple[Leg, ...]:
 
 
 def _task_legs(world: Path, text: Path) -> list[Leg]:
-    """Half (b): each task from the packed weights, and all but classification from scratch beside it."""
+    """Half (b): tasks from the packed weights, and but for classification and detection from scratch too."""
     tasks = (
         ("vqa", "questions", 0.9, 6, vqa_demo, "Fusion encoder: answers to questions about a picture."),
         ("retrieval", "retrieval", 0.6, 8, retrieval_demo, "Dual encoder: captions for pictures and back."),
@@ -243,6 +244,14 @@ def _task_legs(world: Path, text: Path) -> list[Leg]:
             semantic_segmentation_demo,
             "ViT-Adapter and Semantic FPN: a class for every pixel.",
         ),
+        (
+            "detection",
+            "detection",
+            1.5,
+            14,
+            mask_rcnn_demo,
+            "ViT-Adapter and Mask R-CNN: a box and a mask for every thing.",
+        ),
     )
     legs = []
     for name, title, weight, overhead, recipe, purpose in tasks:
@@ -263,7 +272,7 @@ def _task_legs(world: Path, text: Path) -> list[Leg]:
             config=pretrained,
         )
         legs.append(ours)
-        if recipe not in (image_classification_demo, class_names_demo):
+        if recipe not in (image_classification_demo, class_names_demo, mask_rcnn_demo):
             beside = replace(ours, name=f"{name}_scratch", title=f"{title} from scratch")
             legs.append(replace(beside, config=scratch, same_steps_as=name))
     return legs

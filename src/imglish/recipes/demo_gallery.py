@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imglish.data.collate import stack_images
+from imglish.data.formats.instances import InstancesRecord
 from imglish.data.formats.karpathy import KarpathyRecord
 from imglish.data.formats.nlvr2 import Nlvr2Record
 from imglish.data.formats.vqa import VqaRecord
@@ -27,6 +28,7 @@ from imglish.data.world.scene import Scene
 from imglish.evaluation.results import (
     Answer,
     CaptionExample,
+    DetectionExample,
     Gallery,
     MaskedExample,
     Match,
@@ -37,19 +39,25 @@ from imglish.evaluation.results import (
     VqaExample,
     Word,
 )
+from imglish.inference.drawing import draw_objects
 from imglish.inference.predictor import Predictor
 from imglish.models.beit3.heads import Beit3ForMaskedDataModeling
 from imglish.ops.block_masking import BlockMasking
+from imglish.ops.boxes import pairwise_overlaps
+from imglish.recipes.assembly.base import first
 from imglish.recipes.assembly.pretraining import load_visual_tokenizer
 from imglish.recipes.assembly.world_scores import scenes_of
 from imglish.recipes.config import MaskedDataModelingTask
 from imglish.recipes.data_config import FolderData
+from imglish.recipes.detection_records import detection_files
 from imglish.recipes.records import captioned, questions, statements
 from imglish.recipes.run_folder import find_run
 from imglish.structures.batches import IGNORE
 
 _SCALE = 3  # pixels of the report for one of the World
 _SEARCHED = 200
+_SURE = 0.5  # objects that are less sure are not drawn
+Box = tuple[float, float, float, float]
 
 
 def make_gallery(out: Path, files: WorldFiles) -> Gallery:
@@ -58,6 +66,7 @@ def make_gallery(out: Path, files: WorldFiles) -> Gallery:
     data = FolderData(root=files.root)
     records, asked = captioned(data, "validation"), questions(data, "validation")
     scenes = scenes_of(files, "validation")
+    found = detection_files(data, "validation")
     return Gallery(
         masked=tuple(_masked_examples(records[:4])),
         vqa=tuple(_vqa(ours, question) for question in asked[:24:3]),
@@ -65,6 +74,7 @@ def make_gallery(out: Path, files: WorldFiles) -> Gallery:
         search=tuple(_search(ours, records[:_SEARCHED], number) for number in range(4)),
         captions=tuple(_caption(ours, scratch, record, scenes[record.image_id]) for record in records[:8]),
         segmentation=tuple(_segmentation(ours, files, record) for record in records[:8]),
+        detection=tuple(_detection(ours, record) for record in first(found.records, 8)),
         class_colours=tuple((name, f"#{bytes(_colour(index)).hex()}") for index, name in enumerate(CLASSES)),
     )
 
@@ -195,6 +205,30 @@ def _segmentation(predictor: Predictor, files: WorldFiles, record: KarpathyRecor
     )
 
 
+def _detection(predictor: Predictor, record: InstancesRecord) -> DetectionExample:
+    image = read_picture(record.image.path).permute(1, 2, 0).numpy()
+    detected = predictor.detect(record.image.path, min_score=_SURE)
+    boxes = [instance.box_xyxy for instance in record.instances]
+    labels = [instance.label for instance in record.instances]
+    left = list(zip(boxes, labels, strict=True))
+    for one in detected.objects:  # the surest first; each thing is found once
+        same = [true for true in left if true[1] == one.label and _overlap(one.box, true[0]) >= 0.5]
+        if same:
+            left.remove(max(same, key=lambda true: _overlap(one.box, true[0])))
+    return DetectionExample(
+        truth=_drawn(draw_objects(image, boxes, labels, detected.names), "truth"),
+        prediction=_drawn(detected.draw(record.image.path), "found"),
+        right=len(boxes) - len(left),
+        things=len(boxes),
+        found=len(detected.objects),
+    )
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """IoU of two boxes."""
+    return float(pairwise_overlaps(torch.tensor([one]), torch.tensor([other])))
+
+
 def _hide(pixels: NDArray[np.uint8], hidden: NDArray[np.bool_]) -> NDArray[np.uint8]:
     side = len(pixels) // len(hidden)
     mask = hidden.repeat(side, 0).repeat(side, 1)[..., None]
@@ -222,7 +256,12 @@ def _file(path: Path, label: str) -> Picture:
 
 def _picture(pixels: NDArray[np.uint8], label: str) -> Picture:
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    image = image.resize((image.width * _SCALE, image.height * _SCALE), Image.Resampling.NEAREST)
+    return _drawn(
+        image.resize((image.width * _SCALE, image.height * _SCALE), Image.Resampling.NEAREST), label
+    )
+
+
+def _drawn(image: Image.Image, label: str) -> Picture:
     data = io.BytesIO()
     image.save(data, "PNG", optimize=True)
     return Picture(png=base64.b64encode(data.getvalue()).decode(), label=label)

@@ -41,6 +41,7 @@ def task_results(out: Path, files: WorldFiles) -> tuple[TaskResult, ...]:
         _statements(out),
         _classification(out),
         _segmentation(out, files),
+        _detection(out),
     )
 
 
@@ -229,6 +230,25 @@ def _segmentation(out: Path, files: WorldFiles) -> TaskResult:
                 scratch=scratch.get(f"semantic/iou/{name}"),
             )
             for name in CLASSES
+        ),
+    )
+
+
+def _detection(out: Path) -> TaskResult:
+    scores = scores_of(out, "detection")
+
+    def score(name: str, key: str, target: float | None, note: str) -> Score:
+        return Score(name=name, pretrained=scores[key], target=target, target_note=note)
+
+    return TaskResult(
+        name="Detection",
+        half="weights",
+        how="Boxes and masks of the things of 200 validation scenes, by COCO's average precision, which is 0 "
+        "for whoever does not look.",
+        scores=(
+            score("box AP", "box/ap", 0.3, "over IoU 0.5 to 0.95"),
+            score("mask AP", "mask/ap", 0.3, "over IoU 0.5 to 0.95"),
+            score("box AP at IoU 0.5", "box/ap50", None, ""),
         ),
     )
 

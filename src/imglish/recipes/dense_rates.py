@@ -17,6 +17,8 @@ from imglish.train.config import OptimizerConfig
 from imglish.train.optimizer import layer_scale
 
 Tree = Literal["segmentation", "detection"]
+_PROPOSALS = "proposals."  # Sparse R-CNN's learned boxes and features; its config has a rule for them
+_PROPOSAL_RATE, _PROPOSAL_DECAY = 0.25, 0.002  # beside those of all else
 
 
 def stands_on_maps(model: nn.Module) -> bool:
@@ -41,6 +43,8 @@ def dense_rates(
     def rate(name: str) -> float:
         if optimizer.layer_decay < 1:
             return layer_scale(layer_of(name, depth, masks=masks), depth, optimizer.layer_decay)
+        if optimizer.decay_by == "name" and name.startswith(_PROPOSALS):
+            return _PROPOSAL_RATE
         follows = is_new(name) and not (optimizer.decay_by == "name" and is_bias(name))
         return optimizer.head_lr_scale if follows else 1.0
 
@@ -49,8 +53,8 @@ def dense_rates(
 
 def decayed_by_name(
     model: nn.Module, optimizer: OptimizerConfig, tree: Tree = "segmentation"
-) -> Callable[[str], bool] | None:
-    """What says by its name whether a parameter decays; None where shapes say it.
+) -> Callable[[str], float] | None:
+    """What says by its name whether a parameter decays, or what share; None where shapes say it.
 
     Args:
         model: A segmenter or detector.
@@ -72,6 +76,8 @@ def decayed_by_name(
     return is_decayed_by_name if tree == "segmentation" else _decays_in_detector
 
 
-def _decays_in_detector(name: str) -> bool:
+def _decays_in_detector(name: str) -> float:
     """The rule of the detection tree: by ``level_embed``, ``pos_embed``, ``norm`` and ``bias`` everywhere."""
+    if name.startswith(_PROPOSALS):
+        return _PROPOSAL_DECAY
     return is_decayed_by_name(name) and "_norm." not in name and not name.endswith("level_embedding")

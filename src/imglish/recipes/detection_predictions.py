@@ -17,9 +17,10 @@ from imglish.structures.batches import DetectionBatch
 from imglish.structures.instances import PanopticMap
 from imglish.tasks.instance_segmentation import InstanceSegmentationTask
 from imglish.tasks.one_stage_detection import OneStageDetectionTask
+from imglish.tasks.sparse_detection import SparseDetectionTask
 from imglish.tasks.two_stage_detection import TwoStageDetectionTask
 
-ObjectsTask = OneStageDetectionTask | TwoStageDetectionTask | InstanceSegmentationTask
+ObjectsTask = OneStageDetectionTask | TwoStageDetectionTask | SparseDetectionTask | InstanceSegmentationTask
 
 
 def write_found(config: RunConfig, ready: Ready, out: Path, progress: Callable[[int, int], None]) -> int:

@@ -15,6 +15,7 @@ from imglish.hub.load import read_raw, read_weights
 from imglish.hub.manifest import find
 from imglish.hub.timm_weights import PREFIX as TIMM, timm_model, timm_weights
 from imglish.hub.weights import Weights
+from imglish.models.detectors.vit_detector import ViTDetectorConfig
 from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vit.model import ViT, ViTForClassification
@@ -24,6 +25,7 @@ from imglish.models.vit_adapter.timm_backbone import TimmBackbone
 from imglish.models.vit_adapter.timm_weights import from_timm
 from imglish.models.vqkd.model import Vqkd
 from imglish.recipes.config import SegmentationTask
+from imglish.recipes.detection_config import DetectionTask
 from imglish.recipes.run_folder import EMBEDDED, RunFolder
 
 log = logging.getLogger(__name__)
@@ -169,15 +171,13 @@ def _given(name: str) -> _Given:
     if not folder.weights_path.is_file():
         raise CheckpointError(f"{name}: no finished run, it has no model.safetensors; train it to its end")
     task = folder.config().task if folder.config_path.is_file() else None
-    if not isinstance(task, SegmentationTask):
+    if not isinstance(task, SegmentationTask | DetectionTask):
         return _of_weights(read_weights(folder.weights_path), name)
     config = task.model if isinstance(task.model, ViTConfig) else None
     state = folder.weights()
     vit, others = _apart(state, _HELD)
     if config is None and "projection.weight" not in vit:
-        raise CheckpointError(
-            f"{name}: a segmenter over BEiT-3, no plain ViT; name a run of another backbone"
-        )
+        raise CheckpointError(f"{name}: a run over BEiT-3, no plain ViT; name a run of another backbone")
     return _Given(vit=vit, others=others, config=config, kind=task.kind)
 
 
@@ -185,7 +185,7 @@ def _of_weights(weights: Weights, name: str) -> _Given:
     match weights.config:
         case ViTConfig() as config:
             inside = "" if weights.kind == "backbone" else "vit."
-        case ViTSegmenterConfig(vit=config):
+        case ViTSegmenterConfig(vit=config) | ViTDetectorConfig(vit=config):
             inside = _HELD
         case _:
             raise CheckpointError(f"{name}: no plain ViT, but {weights.kind} of another model; name a BEiT")

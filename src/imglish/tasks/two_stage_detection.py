@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -55,7 +56,8 @@ class TwoStageDetectionTask(Task):
 
     def found(self, batch: DetectionBatch) -> list[FoundObjects]:
         """What is found in each picture."""
-        detector = getattr(self.model, "module", self.model)  # several views need more than its forward
+        # Several views need more than its forward, which is all that ranks in parallel give.
+        detector: Any = getattr(self.model, "module", self.model)
         return [
             find_by_regions(detector, views, size, self.selection, self.areas)
             for size, views in shown_pictures(batch)

@@ -28,7 +28,7 @@ def build_optimizer(
     *,
     exceptions: Collection[str] = (),
     scale: Callable[[str], float] | None = None,
-    decayed: Callable[[str], bool] | None = None,
+    decayed: Callable[[str], float] | None = None,
 ) -> torch.optim.AdamW:
     """Group the parameters of a model and give them to AdamW.
 
@@ -37,28 +37,28 @@ def build_optimizer(
         config: Rates and decays.
         exceptions: Names of parameters that are not decayed beyond the common rule.
         scale: Learning-rate factor of a parameter by its name; 1 for all where None.
-        decayed: Whether a parameter is decayed, by its name alone, in place of the common rule and its
-            exceptions; None keeps to these.
+        decayed: Whether a parameter is decayed, or what share of the decay it has, by its name alone, in
+            place of the common rule and its exceptions; None keeps to these.
 
     Returns:
         The optimiser; each group carries ``lr_scale``, which the loop multiplies the schedule with.
     """
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             bare = bare_name(name)
             factor = scale(bare) if scale is not None else 1.0
-            decays = is_decayed(bare, parameter, exceptions) if decayed is None else decayed(bare)
-            groups[factor, decays].append(parameter)
+            share = float(is_decayed(bare, parameter, exceptions) if decayed is None else decayed(bare))
+            groups[factor, share].append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
                 "lr": config.lr * factor,
                 "lr_scale": factor,
-                "weight_decay": config.weight_decay if decays else 0.0,
+                "weight_decay": config.weight_decay * share,
             }
-            for (factor, decays), parameters in groups.items()
+            for (factor, share), parameters in groups.items()
         ],
         betas=config.betas,
         eps=config.eps,

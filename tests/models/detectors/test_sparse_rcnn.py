@@ -155,8 +155,8 @@ def test_a_head_is_attention_then_its_region_then_a_feed_forward_network() -> No
     x = stage.attention_norm(features + attention(features, features, features)[0])
     seen = stage.interaction(x.reshape(12, 16), regions).reshape(2, 6, 16)
     x = stage.interaction_norm(x + seen)
-    wide = F.relu(F.linear(x, stage.feed_forward[0].weight, stage.feed_forward[0].bias))
-    x = stage.feed_forward_norm(x + F.linear(wide, stage.feed_forward[2].weight, stage.feed_forward[2].bias))
+    first, _, second = stage.feed_forward
+    x = stage.feed_forward_norm(x + second(first(x).relu()))
     for_classes, for_boxes = x, x
     for i in range(0, len(stage.class_layers), 3):
         for_classes = stage.class_layers[i + 1](stage.class_layers[i](for_classes)).relu()

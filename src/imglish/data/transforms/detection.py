@@ -88,11 +88,13 @@ class CropOrNot:
     Args:
         scales: (longer, shorter) sides in pixels; one is drawn, after a crop as well.
         first: Shorter sides before the crop.
+        longer: Longer side before the crop, at most.
         crop: Least and most pixels of both sides of the crop.
     """
 
     scales: tuple[Size, ...] = tuple((1333, shorter) for shorter in range(480, 801, 32))
     first: tuple[int, ...] = (400, 500, 600)
+    longer: int = 1333
     crop: Size = (384, 600)
 
     def __post_init__(self) -> None:
@@ -105,9 +107,8 @@ class CropOrNot:
     def __call__(self, scene: PictureObjects, rng: np.random.Generator) -> PictureObjects:
         """Resize, crop and resize the picture and its objects."""
         if rng.random() < 0.5:
-            # The official scale is (4200, shorter): no picture's longer side reaches it but for panoramas.
             shorter = self.first[int(rng.integers(len(self.first)))]
-            scene = resized(scene, fit_into(scene.size, (4200, shorter)))
+            scene = resized(scene, fit_into(scene.size, (self.longer, shorter)))
             height, width = (
                 int(rng.integers(min(side, self.crop[0]), min(side, self.crop[1]) + 1)) for side in scene.size
             )

@@ -1,4 +1,4 @@
-"""Sparse R-CNN (arXiv 2011.12450): learned boxes, corrected stage by stage until each is an object's or none's.
+"""Sparse R-CNN (arXiv 2011.12450): learned boxes, corrected stage by stage until they fit objects.
 
 Sizes and numbers of layers are read off the official names and shapes (adapter FACTS, section 10); the steps
 of a stage are the paper's, the sampling ratio and the deviations of changes the official config's.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from imglish.models.segmenters.build import Segmenter, join_segmenter
 from imglish.models.segmenters.config import SegmenterConfig
-from imglish.models.segmenters.weights import head_map
+from imglish.models.segmenters.weights import DECODE_HEAD, head_map
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vit.model import ViT
 from imglish.models.vit_adapter.config import ViTAdapterConfig
@@ -66,7 +66,12 @@ def vit_segmenter(config: ViTSegmenterConfig, *, norm: type[nn.Module] = nn.Batc
 
 
 def to_ours(
-    state: StateDict, family: Family, segmenter: SegmenterConfig, *, has_adapter: bool
+    state: StateDict,
+    family: Family,
+    segmenter: SegmenterConfig,
+    *,
+    has_adapter: bool,
+    head: str = DECODE_HEAD,
 ) -> dict[str, Tensor]:
     """Official weights under our names and in our shapes.
 
@@ -75,20 +80,28 @@ def to_ours(
         family: Of its backbone.
         segmenter: Its neck and head; sizes do not matter.
         has_adapter: False is a plain baseline.
+        head: Official prefix of the head; ``panoptic_head.`` in the detection tree.
 
     Raises:
         CheckpointError: A name has no rule.
     """
-    return model_to_ours(state, family, head_map(segmenter), has_adapter=has_adapter)
+    return model_to_ours(state, family, head_map(segmenter, head=head), has_adapter=has_adapter)
 
 
-def to_official(state: StateDict, config: ViTSegmenterConfig) -> dict[str, Tensor]:
+def to_official(
+    state: StateDict, config: ViTSegmenterConfig, *, head: str = DECODE_HEAD
+) -> dict[str, Tensor]:
     """Our weights under the official names, with the indices of relative positions that official files hold.
+
+    Args:
+        state: Of a `vit_segmenter`.
+        config: Its settings.
+        head: Official prefix of the head; ``panoptic_head.`` in the detection tree.
 
     Raises:
         CheckpointError: A name has no rule.
     """
     has_adapter = config.adapter is not None
     return model_to_official(
-        state, config.family, head_map(config.segmenter), config.vit, has_adapter=has_adapter
+        state, config.family, head_map(config.segmenter, head=head), config.vit, has_adapter=has_adapter
     )

@@ -16,6 +16,8 @@ from imglish.models.segmenters.config import (
 )
 from imglish.models.weight_map import Rule, WeightMap, conv_norm_rules
 
+DECODE_HEAD = "decode_head."  # official prefix of the heads of segmenters
+
 
 def classifier_rules(official: str, ours: str) -> tuple[Rule, ...]:
     """Rules of a head's last convolution."""
@@ -110,7 +112,7 @@ def mask_decoder_rules(official: str = "", ours: str = "") -> tuple[Rule, ...]:
     )
 
 
-def head_rules(config: SegmenterConfig, *, head: str = "decode_head.") -> tuple[Rule, ...]:
+def head_rules(config: SegmenterConfig, *, head: str = DECODE_HEAD) -> tuple[Rule, ...]:
     """Rules of all but the backbone of a segmenter.
 
     Args:
@@ -132,6 +134,6 @@ def head_rules(config: SegmenterConfig, *, head: str = "decode_head.") -> tuple[
             )
 
 
-def head_map(config: SegmenterConfig, *, head: str = "decode_head.") -> WeightMap:
+def head_map(config: SegmenterConfig, *, head: str = DECODE_HEAD) -> WeightMap:
     """The same as a map of its own, for the state of neck and heads alone."""
     return WeightMap(head_rules(config, head=head))
