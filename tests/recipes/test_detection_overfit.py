@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    write_world(WorldConfig(), folder, num_train=16, num_validation=1)
+    write_world(WorldConfig(), folder, num_train=16, num_validation=2)
     maps = folder / "maps" / "images"  # beside the pictures' own folder, as COCO's are
     maps.mkdir(parents=True)
     (maps / "train").symlink_to(folder / "ade20k" / "annotations" / "training")
