@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from imglish.data.loader import Loaded
 from imglish.metrics.segmentation_iou import SegmentationIou
-from imglish.models.segmenters.build import beit3_segmenter
 from imglish.models.segmenters.mask2former import Mask2Former
+from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.ops.points import DrawPoints
 from imglish.structures.batch import Batch
 from imglish.structures.batches import IGNORE, CaptionBatch, SegmentationBatch
@@ -90,7 +90,7 @@ def masking() -> MaskSegmentationTask:
     """Mask2Former on a plain ViT, which has no batch norm."""
     torch.manual_seed(0)
     settings = replace(test_mask_segmentation.SEGMENTER, num_queries=4)
-    model = beit3_segmenter(replace(CONFIG, width=32, depth=4), None, settings, num_classes=3)
+    model = segmenter_on(replace(CONFIG, width=32, depth=4), None, settings, num_classes=3)
     assert isinstance(model, Mask2Former)
     return MaskSegmentationTask(
         model, SegmentationIou(("a", "b", "c")), num_queries=4, loss=test_mask_segmentation.LOSS,

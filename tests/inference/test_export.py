@@ -20,13 +20,14 @@ from imglish.errors import CheckpointError, ConfigError
 from imglish.hub.run import LoadedRun
 from imglish.inference.export import ScoredPixels, export_model, fixed_sizes
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.segmenters.build import beit3_segmenter, build_segmenter
+from imglish.models.segmenters.build import build_segmenter
 from imglish.models.segmenters.config import (
     Mask2FormerConfig,
     SegmenterConfig,
     SemanticFpnConfig,
     UPerNetConfig,
 )
+from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.vit.model import ViT
 from imglish.models.vit_adapter import presets
 from imglish.models.vit_adapter.baseline import PlainViT
@@ -57,7 +58,7 @@ def tiny(backbone: str, head: SegmenterConfig, *, depth: int = 1) -> LoadedRun:
     model: nn.Module
     if kind == "beit3":
         config = Beit3Config(width=32, depth=depth, num_heads=2, image_size=(64, 64))
-        model = beit3_segmenter(config, ADAPTER, head, num_classes=len(NAMES))
+        model = segmenter_on(config, ADAPTER, head, num_classes=len(NAMES))
         settings: Any = config
     else:
         preset = presets.vit("tiny", pretrained_size=64)

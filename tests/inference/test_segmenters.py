@@ -19,7 +19,6 @@ from imglish.decoding.masks import class_scores
 from imglish.errors import CheckpointError
 from imglish.hub.run import load_run
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.segmenters.build import beit3_segmenter
 from imglish.models.segmenters.config import (
     Mask2FormerConfig,
     SegmenterConfig,
@@ -27,6 +26,7 @@ from imglish.models.segmenters.config import (
     SetrPupConfig,
     UPerNetConfig,
 )
+from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 
 NAMES = ("sky", "fish", "star")
@@ -48,7 +48,7 @@ def write_run(folder: Path, config: SegmenterConfig, **changes: Any) -> torch.nn
         image_size=(32, 32), patch_size=8, vocab_size=30, max_text_tokens=8, width=16, depth=1, num_heads=2,
         feed_forward_width=16, init="scaled",
     )  # fmt: skip
-    model = beit3_segmenter(beit3, ViTAdapterConfig(**ADAPTER), config, num_classes=len(NAMES))
+    model = segmenter_on(beit3, ViTAdapterConfig(**ADAPTER), config, num_classes=len(NAMES))
     with torch.no_grad():  # so that not one class wins everywhere
         for name, parameter in model.named_parameters():
             parameter.add_((1.0 if name.endswith("classifier.weight") else 0.3) * torch.randn_like(parameter))

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from imglish.hub.run import LoadedRun
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForRetrieval
-from imglish.models.segmenters.build import beit3_segmenter
 from imglish.models.segmenters.config import SemanticFpnConfig
+from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.text.training import train_tokenizer
 from tests.hub.official_files import CAPTIONING, CLASSIFICATION, NLVR2, PRETRAINING, RETRIEVAL, VQA, shrunk
@@ -52,7 +52,7 @@ def segmenter() -> LoadedRun:
     )  # fmt: skip
     adapter = ViTAdapterConfig(num_interactions=1, stem_width=8, num_heads=2, value_ratio=0.5)
     head = SemanticFpnConfig(neck_width=8, head_width=8)
-    model = beit3_segmenter(config, adapter, head, num_classes=len(NAMES))
+    model = segmenter_on(config, adapter, head, num_classes=len(NAMES))
     return LoadedRun(
         kind="semantic_segmentation",
         model=model.eval(),

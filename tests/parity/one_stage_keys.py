@@ -6,10 +6,7 @@ are read off the list itself. A line for each: its name and ``ok`` or what diffe
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +15,7 @@ from torch import nn
 from imglish.models.detectors.one_stage import build_one_stage
 from imglish.models.detectors.one_stage_config import OneStageConfig
 from imglish.models.detectors.one_stage_weights import official_shapes, one_stage_map, our_shapes
-
-Shapes = Mapping[str, list[int]]
+from tests.parity.key_lists import Shapes, check_folder, compare_totals
 
 
 def is_one_stage(content: Mapping[str, Any]) -> bool:
@@ -58,11 +54,7 @@ def differences(content: Mapping[str, Any]) -> list[str]:
         found.append("official names do not become ours")
     if _shapes(names.to_official(official_shapes(ours))) != dict(shapes):
         found.append("our names do not become official ones")
-    counted = sum(parameter.numel() for parameter in model.parameters())
-    expected = content["n_params"] - content["parts"]["backbone"]
-    if counted != expected:
-        found.append(f"{counted} parameters, officially {expected}")
-    return found
+    return found + compare_totals(content, model)
 
 
 def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
@@ -71,21 +63,7 @@ def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Check a folder; returns the exit status: 1 where anything differs, 2 where there is no list."""
-    parser = argparse.ArgumentParser(description="Compare one-stage detectors with official names.")
-    parser.add_argument("folder", type=Path)
-    lists = {
-        path.stem: content
-        for path in sorted(parser.parse_args(words).folder.glob("*.json"))
-        if is_one_stage(content := json.loads(path.read_text()))
-    }
-    if not lists:
-        parser.error("no list of a one-stage detector's parameters in the folder")
-    wrong = 0
-    for name, content in lists.items():
-        found = differences(content)
-        wrong += bool(found)
-        print(f"{name}: {'; '.join(found) or 'ok'}")
-    return int(wrong > 0)
+    return check_folder(words, "a one-stage detector", is_one_stage, differences)
 
 
 if __name__ == "__main__":

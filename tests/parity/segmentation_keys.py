@@ -6,16 +6,13 @@ off the list itself. A line for each: its name and ``ok`` or what differs.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from imglish.models.segmenters.build import Segmenter, build_segmenter
+from imglish.models.segmenters.build import build_segmenter
 from imglish.models.segmenters.config import (
     Mask2FormerConfig,
     SegmenterConfig,
@@ -23,8 +20,7 @@ from imglish.models.segmenters.config import (
     UPerNetConfig,
 )
 from imglish.models.segmenters.weights import head_map
-
-Shapes = Mapping[str, list[int]]
+from tests.parity.key_lists import Shapes, check_folder, compare_names, compare_totals, count_parts
 
 
 def is_segmenter(content: Mapping[str, Any]) -> bool:
@@ -47,8 +43,8 @@ def read_config(shapes: Shapes, head: str) -> tuple[SegmenterConfig, int, int]:
     config = Mask2FormerConfig(
         width=inner,
         num_queries=shapes[f"{head}query_embed.weight"][0],
-        num_pixel_layers=_count(shapes, f"{head}pixel_decoder.encoder.layers."),
-        num_layers=_count(shapes, f"{head}transformer_decoder.layers."),
+        num_pixel_layers=count_parts(shapes, f"{head}pixel_decoder.encoder.layers."),
+        num_layers=count_parts(shapes, f"{head}transformer_decoder.layers."),
         num_heads=offsets // (3 * 4 * 2),  # of three levels and four points
         pixel_feed_forward_width=shapes[f"{head}pixel_decoder.encoder.layers.0.ffns.0.layers.0.0.bias"][0],
         feed_forward_width=shapes[f"{head}transformer_decoder.layers.0.ffns.0.layers.0.0.bias"][0],
@@ -64,45 +60,12 @@ def differences(content: Mapping[str, Any]) -> list[str]:
     weight_map = head_map(config, head=head)
     with torch.device("meta"):
         model = build_segmenter(nn.Identity(), width, config, num_classes=num_classes)
-    ours = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = []
-    if {weight_map.our_name(name): shape for name, shape in shapes.items()} != ours:
-        found.append("official names do not become ours")
-    if {weight_map.official_name(name): shape for name, shape in ours.items()} != shapes:
-        found.append("our names do not become official ones")
-    if len(shapes) != len(ours):
-        found.append(f"{len(shapes)} official names, {len(ours)} of ours")
-    counted, expected = _parameters(model), content["n_params"] - content["parts"]["backbone"]
-    if counted != expected:
-        found.append(f"{counted} parameters, officially {expected}")
-    return found
-
-
-def _parameters(model: Segmenter) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _count(shapes: Shapes, prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})
+    return compare_names(weight_map, model, shapes) + compare_totals(content, model)
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Check a folder; returns the exit status: 1 where anything differs, 2 where there is no list."""
-    parser = argparse.ArgumentParser(description="Compare our segmenters with official parameter names.")
-    parser.add_argument("folder", type=Path)
-    lists = {
-        path.stem: content
-        for path in sorted(parser.parse_args(words).folder.glob("*.json"))
-        if is_segmenter(content := json.loads(path.read_text()))
-    }
-    if not lists:
-        parser.error("no list of a segmenter's parameters in the folder")
-    wrong = 0
-    for name, content in lists.items():
-        found = differences(content)
-        wrong += bool(found)
-        print(f"{name}: {'; '.join(found) or 'ok'}")
-    return int(wrong > 0)
+    return check_folder(words, "a segmenter", is_segmenter, differences)
 
 
 if __name__ == "__main__":

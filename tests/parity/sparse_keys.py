@@ -6,10 +6,7 @@ read off the list itself. A line for each: its name and ``ok`` or what differs.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +15,8 @@ from torch import nn
 from imglish.models.detectors.sparse_config import SparseRcnnConfig
 from imglish.models.detectors.sparse_rcnn import SparseRcnn
 from imglish.models.detectors.sparse_weights import sparse_rcnn_map
+from tests.parity.key_lists import Shapes, check_folder, compare_names, compare_totals, count_parts
 
-Shapes = Mapping[str, list[int]]
 _HEAD_WIDTH = 32  # features of a head of the attention; the number of heads is in no shape
 _HEAD = "roi_head.bbox_head.0."
 
@@ -37,12 +34,12 @@ def read_config(shapes: Shapes) -> tuple[SparseRcnnConfig, int, int]:
     config = SparseRcnnConfig(
         width=width,
         num_proposals=num_proposals,
-        num_stages=_count(shapes, "roi_head.bbox_head."),
+        num_stages=count_parts(shapes, "roi_head.bbox_head."),
         num_heads=width // _HEAD_WIDTH,
         dynamic_width=shapes[f"{dynamic}norm_in.bias"][0],
         feed_forward_width=shapes[f"{_HEAD}ffn.layers.0.0.bias"][0],
-        num_class_layers=_count(shapes, f"{_HEAD}cls_fcs.") // 2,  # a linear and a norm each
-        num_box_layers=_count(shapes, f"{_HEAD}reg_fcs.") // 2,
+        num_class_layers=count_parts(shapes, f"{_HEAD}cls_fcs.") // 2,  # a linear and a norm each
+        num_box_layers=count_parts(shapes, f"{_HEAD}reg_fcs.") // 2,
         grid=round(area**0.5),
         max_boxes=num_proposals,
     )
@@ -56,42 +53,12 @@ def differences(content: Mapping[str, Any]) -> list[str]:
     names = sparse_rcnn_map()
     with torch.device("meta"):
         model = SparseRcnn(nn.Identity(), width, config, num_classes=num_classes)
-    ours = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = []
-    if {names.our_name(name): shape for name, shape in shapes.items()} != ours:
-        found.append("official names do not become ours")
-    if {names.official_name(name): shape for name, shape in ours.items()} != dict(shapes):
-        found.append("our names do not become official ones")
-    if len(shapes) != len(ours):
-        found.append(f"{len(shapes)} official names, {len(ours)} of ours")
-    counted = sum(parameter.numel() for parameter in model.parameters())
-    expected = content["n_params"] - content["parts"]["backbone"]
-    if counted != expected:
-        found.append(f"{counted} parameters, officially {expected}")
-    return found
-
-
-def _count(shapes: Shapes, prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})
+    return compare_names(names, model, shapes) + compare_totals(content, model)
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Check a folder; returns the exit status: 1 where anything differs, 2 where there is no list."""
-    parser = argparse.ArgumentParser(description="Compare Sparse R-CNN with official names.")
-    parser.add_argument("folder", type=Path)
-    lists = {
-        path.stem: content
-        for path in sorted(parser.parse_args(words).folder.glob("*.json"))
-        if is_sparse(content := json.loads(path.read_text()))
-    }
-    if not lists:
-        parser.error("no list of a Sparse R-CNN's parameters in the folder")
-    wrong = 0
-    for name, content in lists.items():
-        found = differences(content)
-        wrong += bool(found)
-        print(f"{name}: {'; '.join(found) or 'ok'}")
-    return int(wrong > 0)
+    return check_folder(words, "a Sparse R-CNN", is_sparse, differences)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,8 @@ are read off the list itself. A line for each: its name and ``ok`` or what diffe
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,8 +25,8 @@ from imglish.models.detectors.config import (
 )
 from imglish.models.detectors.weights import two_stage_map
 from imglish.ops.anchors import AnchorShapes
+from tests.parity.key_lists import Shapes, check_folder, compare_names, compare_totals, count_parts
 
-Shapes = Mapping[str, list[int]]
 _TYPES = ("MaskRCNN", "CascadeRCNN", "HybridTaskCascade")
 _ATTENTION_WIDTH = 32  # features of a head of the extra attention; the number of heads is in no shape
 
@@ -47,7 +44,7 @@ def read_config(shapes: Shapes) -> tuple[TwoStageConfig, int, int]:
         "roi_head.bbox_head.", "roi_head.mask_head."
     )  # fmt: skip
     num_classes, linear_width = shapes[f"{box}fc_cls.weight"][0] - 1, shapes[f"{box}fc_cls.weight"][1]
-    num_convs = _count(shapes, f"{box}shared_convs.")
+    num_convs = count_parts(shapes, f"{box}shared_convs.")
     conv_width = shapes[f"{box}shared_convs.0.conv.weight"][0] if num_convs else neck.width
     area = shapes[f"{box}shared_fcs.0.weight"][1] // conv_width
     mask_convs = shapes[f"{mask}convs.0.conv.weight"]
@@ -55,27 +52,27 @@ def read_config(shapes: Shapes) -> tuple[TwoStageConfig, int, int]:
     if f"{semantic}conv_logits.weight" in shapes:
         classes, semantic_width = shapes[f"{semantic}conv_logits.weight"][:2]
         semantic_head = SemanticHeadConfig(
-            num_classes=classes, num_convs=_count(shapes, f"{semantic}convs."), width=semantic_width
+            num_classes=classes, num_convs=count_parts(shapes, f"{semantic}convs."), width=semantic_width
         )
     several = "rpn_head.rpn_conv.0.conv.weight" in shapes
     config = TwoStageConfig(
         neck=neck,
         rpn=RpnConfig(
-            num_convs=_count(shapes, "rpn_head.rpn_conv.") if several else 1,
+            num_convs=count_parts(shapes, "rpn_head.rpn_conv.") if several else 1,
             anchors=AnchorShapes(ratios=(1.0,) * shapes["rpn_head.rpn_cls.bias"][0]),
         ),
         box_head=BoxHeadConfig(
             num_convs=num_convs,
-            num_linears=_count(shapes, f"{box}shared_fcs."),
+            num_linears=count_parts(shapes, f"{box}shared_fcs."),
             conv_width=conv_width,
             width=linear_width,
             norm="batch" if f"{box}shared_convs.0.bn.weight" in shapes else "none",
             class_agnostic=shapes[f"{box}fc_reg.bias"] == [4],
             grid=round(area**0.5),
         ),
-        stages=stages(_count(shapes, "roi_head.bbox_head.") if cascade else 1, low_quality=True),
+        stages=stages(count_parts(shapes, "roi_head.bbox_head.") if cascade else 1, low_quality=True),
         mask_head=MaskHeadConfig(
-            num_convs=_count(shapes, f"{mask}convs."),
+            num_convs=count_parts(shapes, f"{mask}convs."),
             width=mask_convs[0],
             norm="batch" if f"{mask}convs.0.bn.weight" in shapes else "none",
         ),
@@ -92,19 +89,7 @@ def differences(content: Mapping[str, Any]) -> list[str]:
     weight_map = two_stage_map(config)
     with torch.device("meta"):
         model = build_two_stage(nn.Identity(), width, config, num_classes=num_classes)
-    ours = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = []
-    if {weight_map.our_name(name): shape for name, shape in shapes.items()} != ours:
-        found.append("official names do not become ours")
-    if {weight_map.official_name(name): shape for name, shape in ours.items()} != shapes:
-        found.append("our names do not become official ones")
-    if len(shapes) != len(ours):
-        found.append(f"{len(shapes)} official names, {len(ours)} of ours")
-    counted = sum(parameter.numel() for parameter in model.parameters())
-    expected = content["n_params"] - content["parts"]["backbone"]
-    if counted != expected:
-        found.append(f"{counted} parameters, officially {expected}")
-    return found
+    return compare_names(weight_map, model, shapes) + compare_totals(content, model)
 
 
 def _neck(shapes: Shapes) -> tuple[NeckConfig, int]:
@@ -124,27 +109,9 @@ def _neck(shapes: Shapes) -> tuple[NeckConfig, int]:
     return config, in_width
 
 
-def _count(shapes: Shapes, prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Check a folder; returns the exit status: 1 where anything differs, 2 where there is no list."""
-    parser = argparse.ArgumentParser(description="Compare two-stage detectors with official names.")
-    parser.add_argument("folder", type=Path)
-    lists = {
-        path.stem: content
-        for path in sorted(parser.parse_args(words).folder.glob("*.json"))
-        if is_two_stage(content := json.loads(path.read_text()))
-    }
-    if not lists:
-        parser.error("no list of a two-stage detector's parameters in the folder")
-    wrong = 0
-    for name, content in lists.items():
-        found = differences(content)
-        wrong += bool(found)
-        print(f"{name}: {'; '.join(found) or 'ok'}")
-    return int(wrong > 0)
+    return check_folder(words, "a two-stage detector", is_two_stage, differences)
 
 
 if __name__ == "__main__":

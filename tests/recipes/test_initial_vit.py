@@ -19,7 +19,7 @@ from imglish.errors import CheckpointError
 from imglish.hub.manifest import find
 from imglish.hub.timm_weights import timm_weights
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.segmenters.build import join_segmenter
+from imglish.models.segmenters.build import build_segmenter
 from imglish.models.segmenters.config import Mask2FormerConfig, UPerNetConfig
 from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.segmenters.vit_segmenter import ViTSegmenterConfig, to_official, vit_segmenter
@@ -33,6 +33,7 @@ from imglish.models.vit_adapter.backbone_config import (
     vit_settings,
 )
 from imglish.models.vit_adapter.config import ViTAdapterConfig
+from imglish.models.vit_adapter.join import dense_backbone
 from imglish.models.vit_adapter.timm_backbone import timm_backbone
 from imglish.models.weight_map import check_state
 from imglish.recipes.config import RunConfig, SegmentationTask
@@ -69,7 +70,8 @@ def classifier(num_classes: int) -> ViTForClassification:
 
 
 def segmenter(vit: ViTConfig) -> Any:
-    return join_segmenter(ViT(vit), ADAPTER, UPERNET, num_classes=3)
+    backbone = dense_backbone(ViT(vit), ADAPTER)
+    return build_segmenter(backbone, backbone.width, UPERNET, num_classes=3)
 
 
 def held(side: int, **changes: Any) -> ViTConfig:
@@ -292,7 +294,8 @@ def test_a_vit_of_timm_is_filled_at_other_patches_and_pictures(registers: int, t
     source = timm_vit(**form)
     whole: Any = timm_backbone(source, patch_size=PATCH)
     empty: Any = timm_backbone(timm_vit(**form).apply(_zero), patch_size=PATCH)
-    model = join_segmenter(empty, ADAPTER, UPERNET, num_classes=3)
+    backbone = dense_backbone(empty, ADAPTER)
+    model = build_segmenter(backbone, backbone.width, UPERNET, num_classes=3)
     name = file_of(source, tmp_path)
     fresh = load_initial(model, name)
     assert fresh and not any(key.startswith(HELD) for key in fresh)

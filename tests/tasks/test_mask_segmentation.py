@@ -7,9 +7,9 @@ import torch
 
 from imglish.losses.mask_set import MaskSetLoss, class_masks, mask_set_terms, uniform_points
 from imglish.metrics.segmentation_iou import SegmentationIou
-from imglish.models.segmenters.build import beit3_segmenter
 from imglish.models.segmenters.config import Mask2FormerConfig
 from imglish.models.segmenters.mask2former import Mask2Former
+from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.structures.batches import SegmentationBatch
 from imglish.tasks.mask_segmentation import MaskSegmentationTask
@@ -25,7 +25,7 @@ LOSS = MaskSetLoss(num_points=64)
 
 def build() -> MaskSegmentationTask:
     torch.manual_seed(0)
-    model = beit3_segmenter(CONFIG, ADAPTER, SEGMENTER, num_classes=3)
+    model = segmenter_on(CONFIG, ADAPTER, SEGMENTER, num_classes=3)
     assert isinstance(model, Mask2Former)
     return MaskSegmentationTask(model, SegmentationIou(("dark", "light", "never")), num_queries=4, loss=LOSS)
 

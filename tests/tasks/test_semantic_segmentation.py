@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from imglish.decoding.sliding import View, Windows, class_map
 from imglish.metrics.segmentation_iou import SegmentationIou
-from imglish.models.segmenters.build import beit3_segmenter
 from imglish.models.segmenters.config import SegmenterConfig, SemanticFpnConfig, UPerNetConfig
+from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.segmenters.semantic import SemanticSegmenter
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.structures.batches import SegmentationBatch
@@ -28,7 +28,7 @@ UPERNET = UPerNetConfig(head_width=16, auxiliary_width=8, dropout=0.0)
 
 def build(config: SegmenterConfig = FPN, windows: Windows | None = None) -> SemanticSegmentationTask:
     torch.manual_seed(0)
-    model = beit3_segmenter(CONFIG, ADAPTER, config, num_classes=3)
+    model = segmenter_on(CONFIG, ADAPTER, config, num_classes=3)
     assert isinstance(model, SemanticSegmenter)
     return SemanticSegmentationTask(
         model, SegmentationIou(CLASSES, {"known": (0, 1)}), auxiliary_weight=0.3, windows=windows

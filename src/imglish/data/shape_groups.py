@@ -6,7 +6,7 @@ two thirds more pixels at 1333 x 800. mmdetection's GroupSampler keeps them apar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,17 +29,18 @@ class GroupedSource(Source):
     """
 
     groups: NDArray[np.int64]
+    _members: tuple[NDArray[np.int64], ...] = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.groups) != len(self.dataset):
             raise ValueError(f"there are {len(self.groups)} groups for {len(self.dataset)} samples")
-        members = [np.flatnonzero(self.groups == group) for group in np.unique(self.groups)]
+        members = tuple(np.flatnonzero(self.groups == group) for group in np.unique(self.groups))
         object.__setattr__(self, "_members", members)
 
     def samples(self, micro_step: int, rank: int, world_size: int) -> tuple[list[Any], list[str]]:
         """The samples of one rank's batch, and a line for each damaged one."""
-        members: list[NDArray[np.int64]] = self._members  # type: ignore[attr-defined]
+        members = self._members
         batches = [-(-len(group) // self.per_rank) for group in members]
         number = micro_step * world_size + rank
         epoch, place = divmod(number, sum(batches))

@@ -29,8 +29,8 @@ from imglish.models.beit3.heads import (
     Beit3ForVqa,
 )
 from imglish.models.beit3.weights import resize_positions
-from imglish.models.segmenters.build import beit3_segmenter
 from imglish.models.segmenters.config import segmenter_config
+from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.vit.config import ViTConfig
 from imglish.models.weight_map import check_state
 from imglish.text.tokenizer import TextTokenizer
@@ -309,7 +309,7 @@ def _build(kind: str, config: Beit3Config, task: Mapping[str, Any], num_labels: 
             adapter = None if plain else adapter_config(task.get("adapter") or {})
             segmenter = segmenter_config(dict(task.get("segmenter") or {}))
             out_blocks = tuple(task.get("out_blocks") or ()) if plain else ()
-            return beit3_segmenter(config, adapter, segmenter, num_classes=num_labels, out_blocks=out_blocks)
+            return segmenter_on(config, adapter, segmenter, num_classes=num_labels, out_blocks=out_blocks)
         case _:
             return Beit3ForRetrieval(config)
 

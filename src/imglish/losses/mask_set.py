@@ -120,6 +120,19 @@ def mask_set_terms(
         return _terms(MaskPredictions(*exact), targets, loss, draw)
 
 
+def num_matched(targets: Sequence[MaskTargets], num_queries: int) -> int:
+    """Masks of a batch that find a query: no more of a picture than there are queries."""
+    return sum(min(len(wanted.classes), num_queries) for wanted in targets)
+
+
+def all_layers_terms(
+    layers: Sequence[MaskPredictions], targets: Sequence[MaskTargets], loss: MaskSetLoss, draw: DrawPoints
+) -> MaskSetTerms:
+    """The terms of every layer's predictions added up, one layer after the other; see `mask_set_terms`."""
+    terms = [mask_set_terms(predictions, targets, loss, draw) for predictions in layers]
+    return MaskSetTerms(*(torch.stack(layer).sum() for layer in zip(*terms, strict=True)))
+
+
 def _terms(
     predictions: MaskPredictions, targets: Sequence[MaskTargets], loss: MaskSetLoss, draw: DrawPoints
 ) -> MaskSetTerms:

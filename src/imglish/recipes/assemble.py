@@ -19,6 +19,7 @@ from imglish.evaluation.evaluate import evaluate
 from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.models.beit3.layers import is_task_head, layer_of
 from imglish.models.vit.layers import NOT_DECAYED, layer_of as vit_layer_of
+from imglish.models.vit_adapter.presets import Tree
 from imglish.models.vqkd.model import Vqkd
 from imglish.recipes.assembly import (
     captioning,
@@ -49,7 +50,7 @@ from imglish.recipes.config import (
     VqaTask,
 )
 from imglish.recipes.data_config import WorldStreamData
-from imglish.recipes.dense_rates import Tree, decayed_by_name, dense_rates, stands_on_maps
+from imglish.recipes.dense_rates import decayed_by_name, dense_rates, stands_on_maps
 from imglish.recipes.detection_config import DetectionTask
 from imglish.recipes.initial import find_encoder, initial_text, load_initial
 from imglish.recipes.initial_vit import find_vit

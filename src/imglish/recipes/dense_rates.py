@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import cast
 
 from torch import nn
 
 from imglish.errors import ConfigError
 from imglish.models.segmenters.layers import is_bias, is_decayed_by_name, is_new, layer_of
 from imglish.models.segmenters.mask2former import Mask2Former
+from imglish.models.vit_adapter.backbone import PlainBackbone
 from imglish.models.vit_adapter.baseline import PlainViT
 from imglish.models.vit_adapter.last_map import LastMap
 from imglish.models.vit_adapter.model import ViTAdapter
+from imglish.models.vit_adapter.presets import Tree
 from imglish.train.config import OptimizerConfig
 from imglish.train.optimizer import layer_scale
 
-Tree = Literal["segmentation", "detection"]
 _PROPOSALS = "proposals."  # Sparse R-CNN's learned boxes and features; its config has a rule for them
 _PROPOSAL_RATE, _PROPOSAL_DECAY = 0.25, 0.002  # beside those of all else
 
@@ -37,7 +38,7 @@ def dense_rates(
         tree: Whose rule: in the segmentation tree, and there alone, parts of Mask2Former's head have the
             rate of the ViT's embeddings.
     """
-    depth: int = model.get_submodule("backbone.backbone").depth  # type: ignore[assignment]
+    depth = _depth(model)
     masks = isinstance(model, Mask2Former) and tree == "segmentation"
 
     def rate(name: str) -> float:
@@ -81,3 +82,10 @@ def _decays_in_detector(name: str) -> float:
     if name.startswith(_PROPOSALS):
         return _PROPOSAL_DECAY
     return is_decayed_by_name(name) and "_norm." not in name and not name.endswith("level_embedding")
+
+
+def _depth(model: nn.Module) -> int:
+    """Blocks of the plain ViT under a segmenter or detector."""
+    maps = model.get_submodule("backbone")
+    assert isinstance(maps, ViTAdapter | PlainViT | LastMap)
+    return cast(PlainBackbone, maps.backbone).depth

@@ -29,7 +29,7 @@ from imglish.recipes.config import RunConfig
 from imglish.recipes.detection_config import DetectionTask
 from imglish.recipes.detection_predictions import ObjectsTask
 from imglish.recipes.run_folder import RunFolder
-from imglish.recipes.scoring import Ready, finished_run, official_weights
+from imglish.recipes.scoring import Ready, scored_alone
 from imglish.structures.instances import ScoredTruth
 
 Progress = Callable[[int, int], None]
@@ -90,13 +90,7 @@ def report_detection(
     if not isinstance(config.task, DetectionTask) or config.task.panoptic:
         kind = "panoptic segments" if isinstance(config.task, DetectionTask) else config.task.kind
         raise ConfigError(f"a run of {kind} has no report; expected one that finds objects")
-    if isinstance(weights, Path):
-        source = finished_run(config, weights, split)
-    else:
-        source = official_weights(config, weights, split)
-    with source as ready:
-        if ready.ranks.world_size > 1:
-            raise ConfigError("a report is written by one process; leave torchrun out")
+    with scored_alone(config, weights, split) as ready:
         return _report(ready, str(weights), split, out, progress)
 
 

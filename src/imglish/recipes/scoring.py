@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from imglish.errors import CheckpointError
+from imglish.errors import CheckpointError, ConfigError
 from imglish.evaluation.evaluate import evaluate
 from imglish.hub.load import list_models, read_weights
 from imglish.hub.manifest import find
@@ -90,6 +90,30 @@ def evaluate_weights(config: RunConfig, name: str, split: Scored = "validation")
     """
     with official_weights(config, name, split) as ready:
         return _score(ready)
+
+
+@contextmanager
+def scored_alone(config: RunConfig, weights: Path | str, split: Scored) -> Iterator[Ready]:
+    """What a report is made of: one process with weights and a split of the data.
+
+    Args:
+        config: The settings of the run, or of the recipe on whose data official weights are scored.
+        weights: The folder of a run as a path; official weights by name, or a file of them, as a text.
+        split: "validation" or "test".
+
+    Raises:
+        CheckpointError: The run is not finished, or there are no such weights.
+        ConfigError: There is no such split, or there are several ranks.
+        DataFormatError: A file or folder of the data is missing.
+    """
+    if isinstance(weights, Path):
+        source = finished_run(config, weights, split)
+    else:
+        source = official_weights(config, weights, split)
+    with source as ready:
+        if ready.ranks.world_size > 1:
+            raise ConfigError("a report is written by one process; leave torchrun out")
+        yield ready
 
 
 @contextmanager

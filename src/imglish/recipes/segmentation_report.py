@@ -28,7 +28,7 @@ from imglish.inference.palettes import class_colors
 from imglish.metrics.segmentation_iou import SegmentationIou
 from imglish.recipes.assembly.base import Scored
 from imglish.recipes.config import RunConfig, SegmentationTask
-from imglish.recipes.scoring import Ready, finished_run, official_weights
+from imglish.recipes.scoring import Ready, scored_alone
 from imglish.tasks.mask_segmentation import MaskSegmentationTask
 from imglish.tasks.semantic_segmentation import SemanticSegmentationTask
 
@@ -67,13 +67,7 @@ def report_segmentation(
     """
     if not isinstance(config.task, SegmentationTask):
         raise ConfigError(f"a run of {config.task.kind} has no report; expected semantic_segmentation")
-    if isinstance(weights, Path):
-        source = finished_run(config, weights, split)
-    else:
-        source = official_weights(config, weights, split)
-    with source as ready:
-        if ready.ranks.world_size > 1:
-            raise ConfigError("a report is written by one process; leave torchrun out")
+    with scored_alone(config, weights, split) as ready:
         return _report(ready, str(weights), split, out, progress)
 
 

@@ -13,7 +13,7 @@ from imglish.decoding.found_objects import (
     find_segments,
     shown_pictures,
 )
-from imglish.losses.mask_set import MaskSetLoss, mask_set_terms, uniform_points
+from imglish.losses.mask_set import MaskSetLoss, all_layers_terms, num_matched, uniform_points
 from imglish.metrics.coco_ap import CocoAp
 from imglish.metrics.panoptic_quality import PanopticQuality
 from imglish.models.segmenters.mask2former import Mask2Former
@@ -69,9 +69,8 @@ class InstanceSegmentationTask(Task):
         predictions = self.model(batch.images)
         targets = [_masks_of(one) for one in batch.targets]
         draw = self.points(batch.images.device)
-        terms = [mask_set_terms(prediction, targets, self.loss, draw) for prediction in predictions]
-        classes, masks, dice = (torch.stack(layers).sum() for layers in zip(*terms, strict=True))
-        loss = classes + (masks + dice) / max(1, self.counts(batch)["mask"])
+        classes, masks, dice = all_layers_terms(predictions, targets, self.loss, draw)
+        loss = classes + (masks + dice) / max(1, num_matched(targets, self.num_queries))
         sums = {"class": classes, "mask": masks, "dice": dice}
         return StepOutput(loss, {"loss": loss.detach()}, sums)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from imglish.decoding.masks import class_scores
 from imglish.decoding.scored_views import batch_class_map
 from imglish.decoding.sliding import Windows
-from imglish.losses.mask_set import MaskSetLoss, class_masks, mask_set_terms, uniform_points
+from imglish.losses.mask_set import MaskSetLoss, all_layers_terms, class_masks, num_matched, uniform_points
 from imglish.losses.segmentation import IGNORED_CLASS
 from imglish.metrics.segmentation_iou import SegmentationIou
 from imglish.models.segmenters.mask2former import Mask2Former
@@ -60,10 +60,8 @@ class MaskSegmentationTask(Task):
         predictions = self.model(batch.images)
         targets = [class_masks(row) for row in batch.masks]
         draw = self.points(batch.masks.device)
-        terms = [mask_set_terms(prediction, targets, self.loss, draw) for prediction in predictions]
-        classes, masks, dice = (torch.stack(layers).sum() for layers in zip(*terms, strict=True))
-        matched = max(1, self.counts(batch)["mask"])
-        loss = classes + (masks + dice) / matched
+        classes, masks, dice = all_layers_terms(predictions, targets, self.loss, draw)
+        loss = classes + (masks + dice) / max(1, num_matched(targets, self.num_queries))
         sums = {"class": classes, "mask": masks, "dice": dice}
         return StepOutput(loss, {"loss": loss.detach()}, sums)
 

@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ IMAGES = [
     {"id": 9, "file_name": "b.jpg", "height": 10, "width": 20, "license": 3},
     {"id": 4, "file_name": "more/c.jpg", "height": 6, "width": 5},
 ]
-INSTANCES = {
+INSTANCES: dict[str, Any] = {
     "info": {},
     "images": IMAGES,
     "categories": [
@@ -70,8 +71,8 @@ def test_instances_become_records_with_labels_and_corner_boxes(write_json: Write
 
 def test_a_file_of_boxes_alone_has_no_outlines(write_json: WriteJson, pictures: Path) -> None:
     document = copy.deepcopy(INSTANCES)
-    document["annotations"][0].pop("segmentation")  # type: ignore[index]
-    document["annotations"][1].pop("iscrowd")  # type: ignore[index]
+    document["annotations"][0].pop("segmentation")
+    document["annotations"][1].pop("iscrowd")
     box, crowd = read_instances(write_json("x.json", document), pictures).records[0].instances
     assert box.segmentation is None and not crowd.is_crowd
 
@@ -129,7 +130,7 @@ def test_bad_objects_are_left_out_and_told_and_the_rest_is_read(
 
 
 def test_objects_find_their_pictures_in_any_order(write_json: WriteJson, pictures: Path) -> None:
-    brush = INSTANCES["annotations"][0]  # type: ignore[index]
+    brush = INSTANCES["annotations"][0]
     places = [(1, 4), (2, 9), (3, 4), (4, 9), (5, 9), (6, 4)]
     annotations = [{**brush, "id": key, "image_id": image} for key, image in places]
     file = read_instances(write_json("x.json", {**INSTANCES, "annotations": annotations}), pictures).strict()
@@ -169,7 +170,7 @@ def test_records_are_a_sequence_and_cross_processes(write_json: WriteJson, pictu
         records[2]
 
 
-Damage = Callable[[dict], object]  # type: ignore[type-arg]
+Damage = Callable[[dict[str, Any]], object]
 
 
 @pytest.mark.parametrize(

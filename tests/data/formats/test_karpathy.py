@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_flickr_has_neither_filepath_nor_cocoid(write_json: WriteJson, pictures:
 def test_a_wrong_file_is_refused(
     write_json: WriteJson,
     pictures: Path,
-    damage: Callable[[dict], object],  # type: ignore[type-arg]
+    damage: Callable[[dict[str, Any]], object],
     words: str,
 ) -> None:
     document = copy.deepcopy(COCO)

@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_a_wrong_panoptic_file_is_refused(
     write_json: WriteJson,
     pictures: Path,
     maps: Path,
-    damage: Callable[[dict], object],  # type: ignore[type-arg]
+    damage: Callable[[dict[str, Any]], object],
     words: str,
 ) -> None:
     document = copy.deepcopy(PANOPTIC)
@@ -83,7 +84,7 @@ def test_bad_segments_and_pictures_are_left_out_and_told(
     document = copy.deepcopy(PANOPTIC)
     good = copy.deepcopy(document["annotations"][0])
     document["images"] += [{**document["images"][0], "id": 2, "file_name": "b.jpg"}]
-    good["segments_info"][1]["category_id"] = 9  # type: ignore[index]
+    good["segments_info"][1]["category_id"] = 9  # type: ignore[index]  # any json
     document["annotations"] = [
         {**good, "image_id": 3},
         {**good, "image_id": 2, "file_name": "gone.png"},

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.segmenters.build import beit3_segmenter
 from imglish.models.segmenters.config import Mask2FormerConfig
 from imglish.models.segmenters.mask2former import Mask2Former
+from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 
 BEIT3 = Beit3Config(
@@ -24,7 +24,7 @@ CONFIG = Mask2FormerConfig(
 
 def segmenter() -> Mask2Former:
     torch.manual_seed(0)
-    model = beit3_segmenter(BEIT3, ADAPTER, CONFIG, num_classes=3).eval()
+    model = segmenter_on(BEIT3, ADAPTER, CONFIG, num_classes=3).eval()
     assert isinstance(model, Mask2Former)
     return model
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.segmenters.build import beit3_segmenter
 from imglish.models.segmenters.config import SegmenterConfig, SemanticFpnConfig, SetrPupConfig, UPerNetConfig
+from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.segmenters.semantic import LogitsPair, SemanticSegmenter
 from imglish.models.vit_adapter.config import ViTAdapterConfig
 from imglish.models.vit_adapter.model import ViTAdapter
@@ -27,7 +27,7 @@ SETR = SetrPupConfig(head_width=8, auxiliary_width=6)
 
 def segmenter(norm: type[nn.Module] = nn.BatchNorm2d, config: SegmenterConfig = FPN) -> SemanticSegmenter:
     torch.manual_seed(0)
-    model = beit3_segmenter(BEIT3, ADAPTER, config, num_classes=5, norm=norm).eval()
+    model = segmenter_on(BEIT3, ADAPTER, config, num_classes=5, norm=norm).eval()
     assert isinstance(model, SemanticSegmenter)
     return model
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import nn
 
-from imglish.models.beit3.config import Beit3Config
-from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.models.dense_heads.fcn import FcnHead
 from imglish.models.dense_heads.mask_decoder import MaskDecoder
 from imglish.models.dense_heads.semantic_fpn import SemanticFpnHead
@@ -24,9 +20,6 @@ from imglish.models.segmenters.config import (
 )
 from imglish.models.segmenters.mask2former import Mask2Former
 from imglish.models.segmenters.semantic import SemanticSegmenter
-from imglish.models.vit_adapter.backbone import Beit3VisionBackbone
-from imglish.models.vit_adapter.config import ViTAdapterConfig
-from imglish.models.vit_adapter.join import dense_backbone
 from imglish.nn.conv_norm import Norm
 
 Segmenter = SemanticSegmenter | Mask2Former
@@ -108,60 +101,3 @@ def build_segmenter(
             norm=norm,
         )
     return SemanticSegmenter(backbone, head, auxiliary=auxiliary)
-
-
-def beit3_segmenter(
-    model: Beit3Config,
-    adapter: ViTAdapterConfig | None,
-    config: SegmenterConfig,
-    *,
-    num_classes: int,
-    out_blocks: tuple[int, ...] = (),
-    norm: type[nn.Module] = nn.BatchNorm2d,
-) -> Segmenter:
-    """BEiT-3's vision side, with ViT-Adapter or without, and a neck and head, joined.
-
-    Args:
-        model: Settings of BEiT-3.
-        adapter: Settings of the adapter; None takes the maps of four blocks of the ViT.
-        config: Which segmenter.
-        num_classes: Classes, without "no object".
-        out_blocks: As of `join_segmenter`.
-        norm: Norm of adapter and head; synchronised over ranks where there are several.
-
-    Raises:
-        ValueError: The blocks do not divide into four levels, or into the adapter's interactions.
-    """
-    vit = Beit3VisionBackbone(Beit3Encoder(replace(model, output_norm=False)))
-    return join_segmenter(vit, adapter, config, num_classes=num_classes, out_blocks=out_blocks, norm=norm)
-
-
-def join_segmenter(
-    vit: nn.Module,
-    adapter: ViTAdapterConfig | None,
-    config: SegmenterConfig,
-    *,
-    num_classes: int,
-    out_blocks: tuple[int, ...] = (),
-    beit_pyramid: bool = False,
-    norm: type[nn.Module] = nn.BatchNorm2d,
-) -> Segmenter:
-    """A plain ViT, with ViT-Adapter or without, and a neck and head, joined.
-
-    Args:
-        vit: A `PlainBackbone` that is a module.
-        adapter: Settings of the adapter; None takes the maps of four blocks of the ViT (`PlainViT`).
-        config: Which segmenter.
-        num_classes: Classes, without "no object".
-        out_blocks: Those four blocks, counted from 0; empty means the last of each quarter.
-        beit_pyramid: True enlarges and shrinks them as the official baseline of BEiT does: no layer norm,
-            batch norm; False as that of the ViT.
-        norm: Norm of adapter and head; synchronised over ranks where there are several.
-
-    Raises:
-        ConfigError: The ViT is no `PlainBackbone`, or has patches of a size that will not do.
-        ValueError: The blocks do not divide into four levels, or into the adapter's interactions, or are not
-            there.
-    """
-    backbone = dense_backbone(vit, adapter, out_blocks=out_blocks, beit_pyramid=beit_pyramid, norm=norm)
-    return build_segmenter(backbone, backbone.width, config, num_classes=num_classes, norm=norm)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from imglish.models.segmenters.build import Segmenter, join_segmenter
+from imglish.models.segmenters.build import Segmenter, build_segmenter
 from imglish.models.segmenters.config import SegmenterConfig
 from imglish.models.segmenters.weights import DECODE_HEAD, head_map
 from imglish.models.vit.config import ViTConfig
 from imglish.models.vit.model import ViT
 from imglish.models.vit_adapter.config import ViTAdapterConfig
+from imglish.models.vit_adapter.join import dense_backbone
 from imglish.models.vit_adapter.official import Family, model_to_official, model_to_ours
 from imglish.models.weight_map import StateDict
 
@@ -55,13 +56,11 @@ def vit_segmenter(config: ViTSegmenterConfig, *, norm: type[nn.Module] = nn.Batc
         config: Settings.
         norm: Batch norm of adapter and head; synchronised over ranks where there are several.
     """
-    return join_segmenter(
-        ViT(config.vit),
-        config.adapter,
-        config.segmenter,
-        num_classes=config.num_classes,
-        beit_pyramid=config.family == "beit",
-        norm=norm,
+    backbone = dense_backbone(
+        ViT(config.vit), config.adapter, beit_pyramid=config.family == "beit", norm=norm
+    )
+    return build_segmenter(
+        backbone, backbone.width, config.segmenter, num_classes=config.num_classes, norm=norm
     )
 
 

@@ -22,7 +22,7 @@ from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.recipes.assembly.base import Assembly, Shares, Splits, first, training_plan
 from imglish.recipes.config import RunConfig
 from imglish.recipes.detection_config import DetectionTask
-from imglish.recipes.detection_records import DetectionFiles, detection_files, panoptic_file
+from imglish.recipes.detection_records import detection_files, panoptic_file
 from imglish.recipes.run_folder import RunFolder
 from imglish.structures.batches import DetectionBatch
 from imglish.tasks.instance_segmentation import InstanceSegmentationTask
@@ -97,7 +97,7 @@ def _objects(
         if wants_maps and train.semantic is None:
             raise ConfigError("the semantic branch needs class maps; name them as data.semantic")
         training = DetectionDataset(
-            records=trained_on(train.records, least_side=min(32, *_least_side(train))),
+            records=trained_on(train.records),
             transform=settings.pictures.training(),
             masks=masks,
             semantic=train.semantic if wants_maps else None,
@@ -138,11 +138,6 @@ def draws_masks(settings: DetectionTask) -> bool:
             return False
         case Mask2FormerConfig():
             return True
-
-
-def _least_side(files: DetectionFiles) -> tuple[int, ...]:
-    """Shorter sides of the pictures: the World's may be smaller than the 32 pixels of the official rule."""
-    return (int(files.records.sizes().min()),)
 
 
 def _task(settings: DetectionTask, metrics: CocoAp | PanopticQuality, things: Sequence[bool]) -> _Task:
