@@ -203,7 +203,6 @@ def test_the_example_of_the_readme_runs(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.png"], "say what to do"),
         (["--caption"], "name at least one picture"),
         (["x/a.png", "y/a.png", "--segment", "out"], "two pictures have the same name"),
         (["a.png", "--caption", "--num-best", "0"], "num_best must be at least 1; got 0"),
@@ -219,6 +218,29 @@ def test_a_wrong_command_says_what_is_missing(
 ) -> None:
     assert main(["predict", *arguments]) == 2
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_asked_for_nothing_the_model_in_the_package_says_what_it_can(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no demo was run
+    picture = world / "images" / "validation" / "00000000.png"
+    assert main(["predict", str(picture), "--draw", str(tmp_path / "drawn"), "--json"]) == 0
+    shown = capsys.readouterr()
+    (told,) = json.loads(shown.out)["pictures"]
+    assert told.keys() == {"picture", "caption", "classes", "objects"} and told["objects"]
+    assert "knows nothing else" in shown.err
+    assert (tmp_path / "drawn" / "00000000_drawn_objects.png").is_file()
+
+
+def test_a_run_that_says_nothing_by_itself_tells_what_to_ask(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "--run", str(runs / "vqa"), "a.png"]) == 1
+    assert (
+        "says nothing of a picture by itself; ask what its weights were trained for"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_missing_or_damaged_picture_is_one_line(

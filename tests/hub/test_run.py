@@ -41,11 +41,21 @@ CAPTION_SETTINGS = {"max_text_tokens": 64, "num_beams": 3, "length_penalty": 0.6
 
 
 def test_the_world_model_is_loaded_by_name_at_its_size_and_at_another() -> None:
-    run = load_model("world")
+    run = load_model("world_encoder")
     assert run.kind == "masked_data_modeling" and run.text is not None
-    wide = load_model("world", (96, 64))
+    wide = load_model("world_encoder", (96, 64))
     assert wide.config.image_size == (96, 64) and answer(wide).shape == answer(run).shape
-    assert "is not divisible by patch_size" in refusal(lambda: load_model("world", 50))
+    assert "is not divisible by patch_size" in refusal(lambda: load_model("world_encoder", 50))
+
+
+def test_the_world_model_has_every_head_on_one_encoder() -> None:
+    run = load_model("world")
+    assert run.kind == "joint" and set(run.parts) == {
+        "vqa", "captioning", "retrieval", "image_classification", "segmentation", "detection"
+    }  # fmt: skip
+    for part in run.parts.values():
+        assert part.is_part and part.text is not None and not part.model.training
+    assert "leave image_size out" in refusal(lambda: load_model("world", 128))
 
 
 def test_the_weights_file_of_a_run_stands_for_its_folder_and_is_recognised_without_it(tmp_path: Path) -> None:

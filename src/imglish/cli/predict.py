@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import numpy as np
 import torch
 import tyro
 from PIL import Image
-from torch import Tensor
 
 from imglish.errors import CheckpointError, DataFormatError
+from imglish.hub.load import EMBEDDED
+from imglish.inference.cards import WORLD_NOTICE
+from imglish.inference.look import Look
 from imglish.inference.palettes import class_colors
-from imglish.inference.pictures import open_picture
 from imglish.inference.predictor import Predictor
 
+log = logging.getLogger(__name__)
 _RUN = Path("runs/demo")
 _AT_ONCE = 8  # pictures opened and computed together
 
@@ -28,12 +31,14 @@ _AT_ONCE = 8  # pictures opened and computed together
 class Predict:
     """Caption, answer questions, classify, search, match with texts, judge statements, segment, detect.
 
-    Each asks for weights that were trained for it; the demo's folder holds those of several.
+    Each asks for weights that were trained for it; the demo's folder holds those of several. Asked for
+    nothing, they say of each picture what they can: caption, classes, objects.
 
     Args:
         pictures: Picture files.
-        run: A finished run, or a folder of several such as the demo's; runs/demo if neither this nor weights
-            are given.
+        run: A finished run, or a folder of several such as the demo's. If neither this nor weights are
+            given: runs/demo where it is there, else the World model in the package, which knows only its
+            drawn World.
         weights: Instead of a run, official weights by name (downloaded once), a .pth or .safetensors file, or
             a Hugging Face Hub id, org/name or org/name@revision.
         caption: Say in a sentence what is on each picture.
@@ -75,23 +80,6 @@ class Predict:
     def __post_init__(self) -> None:
         if not self.pictures:
             raise ValueError("name at least one picture")
-        asked = (
-            self.caption,
-            self.question,
-            self.classify,
-            self.search,
-            self.match,
-            self.judge,
-            self.segment,
-            self.detect,
-            self.panoptic,
-        )
-        if not any(asked):
-            raise ValueError(
-                "say what to do: --caption, --question TEXT, --classify, --search TEXT, --match TEXT..., "
-                "--judge TEXT, --segment FOLDER, --detect or --panoptic FOLDER"
-                + (" (--classes goes with --classify)" if self.classes else "")
-            )
         if self.run is not None and self.weights:
             raise ValueError("give --run or --weights, not both")
         if self.classes and not self.classify:
@@ -105,12 +93,18 @@ class Predict:
                 raise ValueError("two pictures have the same name; write what is found to different folders")
             if folder.exists() and not folder.is_dir():
                 raise ValueError(f"{folder} is a file; --{option} expects a folder")
-        if self.draw and not (self.segment or self.detect or self.panoptic):
+        if self.draw and not (self.segment or self.detect or self.panoptic or self.is_open):
             raise ValueError("--draw goes with --detect, --segment or --panoptic")
         if not 0 <= self.min_score <= 1:
             raise ValueError(f"min_score must lie in [0, 1]; got {self.min_score}")
         if self.num_best < 1:
             raise ValueError(f"num_best must be at least 1; got {self.num_best}")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is asked for by name."""
+        words = (self.question, self.search, self.match, self.judge)
+        return not any((self.caption, self.classify, self.detect, self.segment, self.panoptic, *words))
 
     @property
     def folders(self) -> dict[str, Path]:
@@ -128,7 +122,12 @@ def run(arguments: Sequence[str]) -> None:
     """Print what the weights say about the pictures."""
     options = tyro.cli(Predict, args=arguments, prog="imglish predict")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    predictor = Predictor(_source(options), device)
+    source = _source(options)
+    predictor = Predictor(source, device)
+    if source == EMBEDDED:
+        log.info("%s", WORLD_NOTICE)
+    if options.is_open:
+        options = _everything(predictor, options)
     _check(predictor, options)
     told: list[dict[str, Any]] = []
     for answer in _ask_of_each(predictor, options):
@@ -157,13 +156,30 @@ def run(arguments: Sequence[str]) -> None:
 def _source(options: Predict) -> str | Path:
     if options.weights:
         return options.weights
-    folder = options.run or _RUN
-    if not folder.is_dir():
+    if options.run is None:
+        return _RUN if _RUN.is_dir() else EMBEDDED
+    if not options.run.is_dir():
         raise CheckpointError(
-            f"{folder}: no such folder; expected a finished run, such as {_RUN} after imglish demo, or "
+            f"{options.run}: no such folder; expected a finished run, such as {_RUN} after imglish demo, or "
             "--weights with a name or file"
         )
-    return folder
+    return options.run
+
+
+def _everything(predictor: Predictor, options: Predict) -> Predict:
+    """The same options asking for all that the weights can say of a picture by itself.
+
+    Raises:
+        CheckpointError: They can say nothing.
+    """
+    able = predictor.abilities()
+    asked = replace(options, caption="caption" in able, classify="classify" in able, detect="detect" in able)
+    if asked.is_open:
+        raise CheckpointError(
+            f"{predictor.name} says nothing of a picture by itself; ask what its weights were trained for: "
+            "--question TEXT, --search TEXT, --match TEXT, --judge TEXT, --segment or --panoptic FOLDER"
+        )
+    return asked
 
 
 def _check(predictor: Predictor, options: Predict) -> None:
@@ -185,26 +201,26 @@ def _ask_of_each(predictor: Predictor, options: Predict) -> Iterator[dict[str, A
     """What is said of each picture by itself, some pictures at once."""
     paths = iter(options.pictures)
     while chunk := list(islice(paths, _AT_ONCE)):
-        opened, problem = _open(chunk)
+        opened, problem = _open(predictor, chunk)
         if opened:  # what can be said of the pictures before a broken one is said
             yield from _ask(predictor, options, chunk[: len(opened)], opened)
         if problem is not None:
             raise problem
 
 
-def _open(paths: Sequence[Path]) -> tuple[list[Tensor], DataFormatError | None]:
-    """Pictures uint8 (3, H, W) up to the first that cannot be opened, and what is wrong with that one."""
-    opened: list[Tensor] = []
+def _open(predictor: Predictor, paths: Sequence[Path]) -> tuple[list[Look], DataFormatError | None]:
+    """Pictures up to the first that cannot be opened, and what is wrong with that one."""
+    opened: list[Look] = []
     for path in paths:
         try:
-            opened.append(open_picture(path))
+            opened.append(predictor.look(path))
         except DataFormatError as problem:
             return opened, problem
     return opened, None
 
 
 def _ask(
-    predictor: Predictor, options: Predict, paths: Sequence[Path], opened: Sequence[Tensor]
+    predictor: Predictor, options: Predict, paths: Sequence[Path], opened: Sequence[Look]
 ) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = [{"picture": str(path)} for path in paths]
     if options.caption:
@@ -235,7 +251,7 @@ def _ask(
 
 
 def _segment(
-    predictor: Predictor, picture: Tensor, path: Path, folder: Path, draw: Path | None
+    predictor: Predictor, picture: Look, path: Path, folder: Path, draw: Path | None
 ) -> dict[str, Any]:
     """Write the class map of a picture; returns its path and the share of each class, largest first."""
     found = predictor.segment(picture)
@@ -250,7 +266,7 @@ def _segment(
     return {"file": str(target), "shares": {names[index]: float(shares[index]) for index in order}}
 
 
-def _detect(predictor: Predictor, picture: Tensor, path: Path, options: Predict) -> list[dict[str, Any]]:
+def _detect(predictor: Predictor, picture: Look, path: Path, options: Predict) -> list[dict[str, Any]]:
     """The objects of a picture, best first."""
     found = predictor.detect(picture, min_score=options.min_score)
     if options.draw is not None:
@@ -259,7 +275,7 @@ def _detect(predictor: Predictor, picture: Tensor, path: Path, options: Predict)
 
 
 def _panoptic(
-    predictor: Predictor, picture: Tensor, path: Path, folder: Path, draw: Path | None
+    predictor: Predictor, picture: Look, path: Path, folder: Path, draw: Path | None
 ) -> dict[str, Any]:
     """Write the segments of a picture; returns the path of their map, and what they are."""
     found = predictor.panoptic(picture)

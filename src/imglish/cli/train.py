@@ -40,10 +40,10 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainWorld:
-    """Train the World model, the weights that ship in the package: four stages, about an hour on two cores.
+    """Train the World model, the weights that ship in the package: five stages, 85 minutes on two cores.
 
     Args:
-        out: Folder of the four runs; the same command goes on where it stopped.
+        out: Folder of the five runs; the same command goes on where it stopped.
     """
 
     out: Path = WORLD_RUNS
@@ -87,7 +87,7 @@ def configure(name: str, arguments: Sequence[str]) -> Train:
 def overview() -> str:
     """Usage, and the recipes with the first line of what they say about themselves."""
     width = max(map(len, RECIPES))
-    lines = [f"  {'world':{width}}  The World model: the four world_ recipes, one after the other."]
+    lines = [f"  {'world':{width}}  The World model: the five world_ recipes, one after the other."]
     lines += [
         f"  {name:{width}}  {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items()
     ]

@@ -68,14 +68,14 @@ def read_detector(
             # Many blocks would take long to build before names are compared.
             raise ValueError(f"task.model.depth is {vit.depth}, the weights have {len(blocks)} blocks")
         with torch.device("meta"):  # names and shapes are compared before anything is allocated
-            empty = _build(vit, task, num_classes)
+            empty = build_detector(vit, task, num_classes)
     except (ConfigError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(
             f"{where}: settings of no detector ({reason}); expected those of its training"
         ) from error
     check_state(weights, empty.state_dict(), where=str(where.parent))
-    model = _build(vit, task, num_classes)
+    model = build_detector(vit, task, num_classes)
     model.load_state_dict(weights)
     if isinstance(vit, Beit3Config):
         return DetectorRun(model, vit)
@@ -84,8 +84,18 @@ def read_detector(
     return DetectorRun(model, ViTConfig(**vit_settings(vit)))
 
 
-def _build(vit: BackboneConfig, task: Mapping[str, Any], num_classes: int) -> Detector | Mask2Former:
-    """The detector of a task's settings; errors are those of settings that are none."""
+def build_detector(vit: BackboneConfig, task: Mapping[str, Any], num_classes: int) -> Detector | Mask2Former:
+    """The detector of a task's settings.
+
+    Args:
+        vit: Settings of the ViT.
+        task: The settings of the task from YAML.
+        num_classes: Classes, without background.
+
+    Raises:
+        ConfigError: The parts do not go together.
+        KeyError: A setting is missing; as ValueError, TypeError or IndexError where one is none.
+    """
     detector, backbone = detector_config(task["detector"]), task["backbone"]
     adapter, out_blocks = adapter_config(task.get("adapter") or {}), tuple(task.get("out_blocks") or ())
     if not isinstance(detector, Mask2FormerConfig):

@@ -39,7 +39,7 @@ from imglish.models.vqkd.config import VqkdConfig
 from imglish.text.class_names import class_names
 from imglish.text.tokenizer import TextTokenizer
 
-EMBEDDED = "world"
+EMBEDDED, EMBEDDED_ENCODER = "world", "world_encoder"
 
 # How the released models are used (parity FACTS, sections 5, 7 and 8); a run folder says it itself.
 _TEXT_TOKENS = {"max_text_tokens": 64}
@@ -64,8 +64,12 @@ _FREE_SETTINGS = {"output_norm", "drop_path", "layer_scale", "init", "decay", "r
 
 
 def list_models() -> tuple[str, ...]:
-    """Names that `load_model` knows: official weights, and ``world``, which ships in the package."""
-    return (EMBEDDED, *(file.name for file in OFFICIAL_FILES if file.kind != "text_tokenizer"))
+    """Names that `load_model` knows: official weights, and what ships in the package.
+
+    ``world`` has every head; ``world_encoder`` is what these were fine-tuned from.
+    """
+    official = (file.name for file in OFFICIAL_FILES if file.kind != "text_tokenizer")
+    return (EMBEDDED, EMBEDDED_ENCODER, *official)
 
 
 def load_model(
@@ -102,8 +106,8 @@ def load_model(
         DataFormatError: The text tokenizer is damaged.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if name == EMBEDDED:
-        return load_run(Path(str(resources.files("imglish.hub") / "world" / "encoder")), device, size)
+    if name in (EMBEDDED, EMBEDDED_ENCODER):
+        return _embedded(str(name), device, size)
     file = find(str(name))
     if file is not None:
         return _load_official(file, size, device)
@@ -115,6 +119,25 @@ def load_model(
     weights = read_weights(path, size, num_heads=num_heads)
     text, labels = _text_beside(path, weights), _labels_beside(path, weights)
     return _ready(weights, device, text=text, labels=labels, asked=size)
+
+
+def embedded_folder(part: str = "") -> Path:
+    """What ships in the package: the folder of the World model, or that of one of its runs.
+
+    Args:
+        part: ``heads``, ``encoder`` or ``visual_tokenizer``.
+    """
+    return Path(str(resources.files("imglish.hub") / "world" / part))
+
+
+def _embedded(name: str, device: torch.device | str, size: tuple[int, int] | None) -> LoadedRun:
+    """The World model; its heads read with the encoder's text tokenizer, which lies there once."""
+    if name == EMBEDDED_ENCODER:
+        return load_run(embedded_folder("encoder"), device, size)
+    run = load_run(embedded_folder("heads"), device, size)
+    text = TextTokenizer(embedded_folder("encoder") / "text.spm")
+    parts = {name: replace(part, text=text) for name, part in run.parts.items()}
+    return replace(run, text=text, parts=parts)
 
 
 def _found(name: str | Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from imglish.errors import CheckpointError
-from imglish.hub.detector_run import read_detector
+from imglish.errors import CheckpointError, ConfigError
+from imglish.hub.detector_run import build_detector, read_detector
+from imglish.hub.packed_weights import unpack_weights
 from imglish.hub.segmenter_run import adapter_config, read_segmenter
 from imglish.hub.vit_run import VIT_RUNS, read_vit_run
 from imglish.hub.weights import fill
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
 from imglish.models.beit3.config import Beit3Config
+from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.models.beit3.heads import (
     Beit3ForCaptioning,
     Beit3ForMaskedDataModeling,
@@ -29,6 +31,7 @@ from imglish.models.beit3.heads import (
     Beit3ForVqa,
 )
 from imglish.models.beit3.weights import resize_positions
+from imglish.models.joint import JointModel
 from imglish.models.segmenters.config import segmenter_config
 from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.vit.config import ViTConfig
@@ -67,8 +70,8 @@ class LoadedRun:
 
     Args:
         kind: What it does: masked_data_modeling, vqa, nlvr2, image_classification, class_names, retrieval,
-            captioning, semantic_segmentation, detection, panoptic, masked_image_modeling, backbone or
-            visual_tokenizer.
+            captioning, semantic_segmentation, detection, panoptic, masked_image_modeling, backbone,
+            visual_tokenizer or joint.
         model: In evaluation mode.
         config: Settings of its BEiT-3, or of its ViT (a visual tokenizer's encoder).
         text: Text tokenizer, where the task reads text and one was found.
@@ -80,6 +83,8 @@ class LoadedRun:
             segmenter's or detector's ``pictures`` are all settings of how they are shown, as in its run.
             ``selection`` says which boxes of ATSS and GFL are kept, ``things`` which classes of a panoptic
             model are things, a bool for each.
+        parts: Of a joint run, by the names of its tasks; ``model`` is then a `JointModel`.
+        is_part: True of such a part: it shares the encoder, and what that has seen of a picture, with others.
     """
 
     kind: str
@@ -88,6 +93,8 @@ class LoadedRun:
     text: TextTokenizer | None
     labels: tuple[str, ...]
     settings: Mapping[str, Any]
+    parts: Mapping[str, LoadedRun] = field(default_factory=dict)
+    is_part: bool = False
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -131,6 +138,8 @@ def load_run(
     task = read_task(path)
     if task["kind"] in VIT_RUNS:
         return _load_vit_run(folder, task, device, image_size)
+    if task["kind"] == "joint":
+        return _joint_run(folder, task, device, image_size)
     kind = _check_task(task, path)
     labels = _run_labels(folder, kind)
     weights = _read_weights(folder / "model.safetensors")
@@ -164,6 +173,58 @@ def load_run(
         labels=labels,
         settings=task,
     )
+
+
+def _joint_run(
+    folder: Path, task: Mapping[str, Any], device: torch.device | str, image_size: tuple[int, int] | None
+) -> LoadedRun:
+    """Load a run of several tasks on one encoder; errors as of `load_run`."""
+    path = folder / "config.yaml"
+    if image_size is not None:
+        raise CheckpointError(f"{folder}: a joint run has pictures of one size; leave image_size out")
+    weights = _read_weights(folder / "model.safetensors")
+    config = _model_config(task.get("model"), weights, path)
+    told: dict[str, dict[str, Any]] = {
+        name: dict(part) for name, part in task.items() if name != "model" and isinstance(part, Mapping)
+    }
+    told.pop("turns", None)
+    kinds = {name: _check_task(part, path) for name, part in told.items()}
+    labels = {name: _run_labels(folder / name, kinds[name]) for name in told}
+    for part in told.values():
+        del part["model"]
+
+    def build() -> JointModel:
+        parts: dict[str, nn.Module] = {}
+        for name, part in told.items():
+            if kinds[name] == "detection":
+                parts[name] = build_detector(config, part, len(labels[name]))
+            else:
+                parts[name] = _build(kinds[name], config, part, max(1, len(labels[name])))
+        return JointModel(Beit3Encoder(config), parts)
+
+    try:
+        with torch.device("meta"):  # names and shapes are compared before anything is allocated
+            expected = build().state_dict()
+    except (ConfigError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+        raise _no_model(path, error) from error
+    check_state(weights, expected, where=str(folder))
+    model = build()
+    model.load_state_dict(weights)
+    model.to(device).eval()
+    text = _open_text(folder / "text.spm", config)
+    parts = {
+        name: LoadedRun(
+            kind=kinds[name],
+            model=model.parts[name],
+            config=config,
+            text=text,
+            labels=labels[name],
+            settings=told[name],
+            is_part=True,
+        )
+        for name in told
+    }
+    return LoadedRun(kind="joint", model=model, config=config, text=text, labels=(), settings={}, parts=parts)
 
 
 def _detector_run(
@@ -221,7 +282,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); train the run anew") from error
-    return {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
+    return {name: w.float() if w.is_floating_point() else w for name, w in unpack_weights(weights).items()}
 
 
 def read_task(path: Path) -> dict[str, Any]:
@@ -243,6 +304,13 @@ def read_task(path: Path) -> dict[str, Any]:
 def used_kind(task: Mapping[str, Any]) -> str:
     """The kind of `LoadedRun` that a run of a task becomes."""
     return "panoptic" if task["kind"] == "detection" and task.get("panoptic") else str(task["kind"])
+
+
+def used_kinds(task: Mapping[str, Any]) -> tuple[str, ...]:
+    """The kinds of what a run of a task can do: several where it is a joint one."""
+    if task["kind"] != "joint":
+        return (used_kind(task),)
+    return tuple(used_kind(part) for part in task.values() if isinstance(part, Mapping) and "kind" in part)
 
 
 def _check_task(task: Mapping[str, Any], path: Path) -> str:
@@ -297,13 +365,16 @@ def _build(kind: str, config: Beit3Config, task: Mapping[str, Any], num_labels: 
         case "masked_data_modeling":
             return Beit3ForMaskedDataModeling(config, codebook_size=num_labels)
         case "vqa":
-            return Beit3ForVqa(replace(config, output_norm=False), num_answers=num_labels)
+            alone = bool(task.get("picture_alone"))
+            return Beit3ForVqa(
+                replace(config, output_norm=False), num_answers=num_labels, picture_alone=alone
+            )
         case "nlvr2":
             return Beit3ForNlvr2(config)
         case "image_classification":
             return Beit3ForImageClassification(replace(config, output_norm=False), num_classes=num_labels)
         case "captioning":
-            return Beit3ForCaptioning(config)
+            return Beit3ForCaptioning(config, picture_alone=bool(task.get("picture_alone")))
         case "semantic_segmentation":
             plain = task.get("backbone") == "plain_vit"
             adapter = None if plain else adapter_config(task.get("adapter") or {})

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from imglish.errors import ConfigError
 from imglish.hub.run import LoadedRun
+from imglish.inference.look import Look, Seen
 from imglish.inference.pictures import Picture, open_picture, prepare
+from imglish.models.beit3.encoder import Beit3Encoder
+from imglish.models.vit_adapter.backbone import Beit3VisionBackbone
+from imglish.models.vit_adapter.model import ViTAdapter
+from imglish.structures.pyramid import FeaturePyramid
 from imglish.text.tokenizer import PAD, TextTokenizer
 
 _ONE = (str, bytes, bytearray)  # what could be gone through, and is never meant so
@@ -58,6 +63,20 @@ def pair(**given: tuple[list[Any], bool]) -> tuple[list[list[Any]], bool]:
     return [values * length if single else values for values, single in given.values()], not lengths
 
 
+class Maps(NamedTuple):
+    """What an adapter has made of pictures.
+
+    Args:
+        pyramid: Their maps.
+        shown: (height, width) at which they were shown.
+        sizes: (height, width) of each as it is.
+    """
+
+    pyramid: FeaturePyramid
+    shown: tuple[int, int]
+    sizes: tuple[tuple[int, int], ...]
+
+
 class Batches:
     """Batches for one model, opened and tokenized only when they are asked for.
 
@@ -80,26 +99,72 @@ class Batches:
         self, pictures: list[Picture], called: str = "picture"
     ) -> Iterator[tuple[Tensor, list[tuple[int, int]]]]:
         """`images`, each batch with the sizes (height, width) that its pictures had."""
-        settings, side = self._run.settings, self._run.config.image_size
-        imagenet = settings.get("pictures") == "imagenet"
-        crop_share = settings.get("crop_share", 1.0 if imagenet else None)
         before: object = self  # no picture
         for first in range(0, len(pictures), self._size):
             prepared, sizes = [], []
             for number, picture in enumerate(pictures[first : first + self._size], first + 1):
                 if picture is not before:  # many questions may be about the same one
-                    opened = self._open(picture, number, len(pictures), called)
-                    size = (opened.shape[1], opened.shape[2])
-                    image = prepare(opened, side, imagenet=imagenet, crop_share=crop_share)
+                    image, size = self._prepared(picture, number, len(pictures), called)
                     before = picture
                 prepared.append(image)
                 sizes.append(size)
-            yield torch.stack(prepared).to(self._like.device, self._like.dtype), sizes
+            yield self._on_device(prepared), sizes
+
+    def seen(self, pictures: list[Picture], encoder: Beit3Encoder) -> Iterator[Seen]:
+        """`images` with what an encoder sees of pictures alone.
+
+        A picture that occurs several times in a batch is encoded once, and a `Look` once for all batches.
+        """
+        for first in range(0, len(pictures), self._size):
+            batch = pictures[first : first + self._size]
+            looks = [picture for picture in batch if isinstance(picture, Look)]
+            known = {id(look): seen for look in looks if (seen := look.seen(encoder)) is not None}
+            fresh: dict[int, tuple[Tensor, tuple[int, int]]] = {}
+            for number, picture in enumerate(batch, first + 1):
+                if id(picture) not in known and id(picture) not in fresh:
+                    fresh[id(picture)] = self._prepared(picture, number, len(pictures), "picture")
+            if fresh:
+                images = self._on_device([image for image, _ in fresh.values()])
+                found = Seen(images, encoder.look(images), tuple(size for _, size in fresh.values()))
+                if len(fresh) == len(batch) and not looks:
+                    yield found
+                    continue
+                known |= {identity: found.one(row) for row, identity in enumerate(fresh)}
+            for look in looks:
+                look.keep(encoder, known[id(look)])
+            yield Seen.join([known[id(picture)] for picture in batch])
+
+    def maps(self, pictures: list[Picture], adapter: ViTAdapter) -> Iterator[Maps]:
+        """The maps that an adapter over BEiT-3 makes of what that sees; a single `Look` keeps them."""
+        assert isinstance(adapter.backbone, Beit3VisionBackbone)
+        for number, seen in enumerate(self.seen(pictures, adapter.backbone.encoder)):
+            batch = pictures[number * self._size : (number + 1) * self._size]
+            only = batch[0] if len(batch) == 1 and isinstance(batch[0], Look) else None
+            pyramid = None if only is None else only.maps(adapter)
+            if pyramid is None:
+                pyramid = adapter(seen.images, seen.features.tokens)
+            if only is not None:
+                only.keep_maps(adapter, pyramid)
+            yield Maps(pyramid, (seen.images.shape[-2], seen.images.shape[-1]), seen.sizes)
 
     def opened(self, pictures: list[Picture], called: str = "picture") -> Iterator[Tensor]:
         """The pictures as they are, uint8 (3, H, W); ``called`` as of `images`."""
         for number, picture in enumerate(pictures, start=1):
             yield self._open(picture, number, len(pictures), called)
+
+    def _prepared(
+        self, picture: Picture, number: int, count: int, called: str
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """A picture float32 (3, H, W) as the model is shown it, and the (height, width) that it has."""
+        settings = self._run.settings
+        imagenet = settings.get("pictures") == "imagenet"
+        crop_share = settings.get("crop_share", 1.0 if imagenet else None)
+        opened = self._open(picture, number, count, called)
+        image = prepare(opened, self._run.config.image_size, imagenet=imagenet, crop_share=crop_share)
+        return image, (opened.shape[1], opened.shape[2])
+
+    def _on_device(self, images: list[Tensor]) -> Tensor:
+        return torch.stack(images).to(self._like.device, self._like.dtype)
 
     def _open(self, picture: Picture, number: int, count: int, called: str) -> Tensor:
         name = f"{called} {number}" if count > 1 else f"the {called}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,10 +16,11 @@ from torch import Tensor
 from imglish.data.transforms.detection import DetectionViews
 from imglish.decoding.box_sets import find_by_set
 from imglish.decoding.boxes import DenseSelection
-from imglish.decoding.detections import Areas
+from imglish.decoding.detections import Areas, fit_to_picture
 from imglish.decoding.found_objects import (
     FoundObjects,
     FoundSegments,
+    encode_found,
     find_by_cells,
     find_by_regions,
     find_instances,
@@ -28,12 +29,15 @@ from imglish.decoding.found_objects import (
 )
 from imglish.errors import CheckpointError, ConfigError
 from imglish.hub.run import LoadedRun
+from imglish.inference.batches import Batches
 from imglish.inference.drawing import draw_classes, draw_objects
 from imglish.inference.pictures import Picture, open_picture
+from imglish.inference.run_lengths import coco_masks
 from imglish.models.detectors.one_stage import OneStageDetector
 from imglish.models.detectors.sparse_rcnn import SparseRcnn
 from imglish.models.detectors.two_stage import TwoStageDetector
 from imglish.models.segmenters.mask2former import Mask2Former
+from imglish.models.vit_adapter.model import ViTAdapter
 from imglish.structures.batches import PictureView
 from imglish.structures.instances import EncodedMask
 
@@ -140,6 +144,17 @@ class Panoptic(NamedTuple):
     ids: NDArray[np.int32]
     segments: tuple[PanopticSegment, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """The segments as values that ``json.dumps`` takes, each with COCO's mask."""
+        height, width = self.ids.shape
+        masks = coco_masks(self.ids == one.number for one in self.segments)
+        return {
+            "size": [height, width],
+            "segments": [
+                one._asdict() | {"mask": mask} for one, mask in zip(self.segments, masks, strict=True)
+            ],
+        }
+
     def draw(self, picture: Picture, *, opacity: float = 0.6, legend: bool = True) -> Image.Image:
         """The picture under a colour for each segment.
 
@@ -213,6 +228,31 @@ def detect_picture(run: LoadedRun, image: Tensor, shown: Shown) -> FoundObjects:
             return find_instances(model, views[0], size, [True] * len(run.labels))
         case _:
             raise AssertionError(f"a {type(run.model).__name__} is no detector")
+
+
+def detect_seen(
+    run: LoadedRun, batches: Batches, pictures: list[Picture], shown: Shown
+) -> Iterator[FoundObjects]:
+    """Objects with the part of a joint run, from what its encoder has seen of the pictures.
+
+    Raises:
+        ConfigError: Other views are asked for than the one that the encoder sees.
+    """
+    model = run.model
+    assert isinstance(model, TwoStageDetector) and isinstance(model.backbone, ViTAdapter)
+    if (
+        len(shown.views.scales) > 1
+        or shown.views.flip
+        or max(shown.views.scales[0]) != max(run.config.image_size)
+    ):
+        raise ConfigError(
+            "this model sees a picture once, for all that is asked about it: leave scales and flip out"
+        )
+    for maps in batches.maps(pictures, model.backbone):
+        count = len(maps.sizes)
+        every = model.find(model.read(maps.pyramid), [maps.shown] * count)
+        for found, size in zip(every, maps.sizes, strict=True):
+            yield encode_found(fit_to_picture(found, maps.shown, size), size)
 
 
 def plain_objects(found: FoundObjects, names: tuple[str, ...], min_score: float) -> Detected:

@@ -19,9 +19,11 @@ from imglish.data.transforms.imagenet import resize_and_crop, to_imagenet_range
 from imglish.data.transforms.resize import resize_bicubic
 from imglish.data.transforms.upright import check_pixels, open_image, to_rgb
 from imglish.errors import DataFormatError
+from imglish.inference.look import Look
 
-# A path, encoded bytes, a picture of Pillow, an array uint8 (H, W, 3) or (H, W), or a tensor uint8 (3, H, W).
-Picture = Path | str | bytes | Image.Image | NDArray[np.uint8] | Tensor
+# A path, encoded bytes, a picture of Pillow, an array uint8 (H, W, 3) or (H, W), a tensor uint8 (3, H, W), or
+# what was looked at before.
+Picture = Path | str | bytes | Image.Image | NDArray[np.uint8] | Tensor | Look
 Pictures = Picture | Sequence[Picture]
 
 MAX_PIXELS = 100_000_000
@@ -35,7 +37,9 @@ _MOST_ASPECT = 16
 
 def list_pictures(pictures: Pictures) -> tuple[list[Picture], bool]:
     """The pictures as a list, and whether it was a single one; what is neither is refused on opening."""
-    one = isinstance(pictures, (Path, str, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor))
+    one = isinstance(
+        pictures, (Path, str, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor, Look)
+    )
     if one or not isinstance(pictures, Iterable):
         return [cast(Picture, pictures)], True
     return list(pictures), False
@@ -45,8 +49,8 @@ def open_picture(picture: Picture, name: str = "the picture", *, max_pixels: int
     """Open a picture.
 
     Args:
-        picture: A path, encoded bytes, a picture of Pillow, a NumPy array uint8 (H, W, 3) or (H, W), or a
-            tensor uint8 (3, H, W). Addresses of the network are never followed.
+        picture: A path, encoded bytes, a picture of Pillow, a NumPy array uint8 (H, W, 3) or (H, W), a
+            tensor uint8 (3, H, W), or a `Look`. Addresses of the network are never followed.
         name: What to call it in an error message where it has no path.
         max_pixels: Larger pictures are refused, files among them before they are decoded.
 
@@ -56,6 +60,8 @@ def open_picture(picture: Picture, name: str = "the picture", *, max_pixels: int
     Raises:
         DataFormatError: It is missing, damaged, no picture, too large, or of another type or shape.
     """
+    if isinstance(picture, Look):
+        picture = picture.image
     if isinstance(picture, Tensor):
         return _from_tensor(picture, name, max_pixels)
     if isinstance(picture, np.ndarray):

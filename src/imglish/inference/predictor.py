@@ -23,13 +23,16 @@ from imglish.inference.detection import (
     Detected,
     Panoptic,
     detect_picture,
+    detect_seen,
     panoptic_picture,
     plain_objects,
     shown_views,
 )
-from imglish.inference.pictures import MAX_PIXELS, Picture, Pictures, list_pictures
-from imglish.inference.segmentation import Segmentation, segment_picture, shown_pictures
+from imglish.inference.look import Look
+from imglish.inference.pictures import MAX_PIXELS, Picture, Pictures, list_pictures, open_picture
+from imglish.inference.segmentation import Segmentation, segment_picture, segment_seen, shown_pictures
 from imglish.inference.sources import (
+    ABILITIES,
     ANSWERS,
     CAPTIONS,
     DUAL,
@@ -81,17 +84,17 @@ class Predictor:
     segments.
 
     Methods take one picture and return one plain result, or take a sequence and return as many. A picture is
-    a path, encoded bytes, a PIL image, a NumPy array uint8 (H, W, 3) or (H, W), or a tensor uint8 (3, H, W);
-    kinds and sizes may differ within a call. Texts longer than those of training are cut as there; an empty
-    text is one without words.
+    a path, encoded bytes, a PIL image, a NumPy array uint8 (H, W, 3) or (H, W), a tensor uint8 (3, H, W), or
+    what `look` returned; kinds and sizes may differ within a call. Texts longer than those of training are
+    cut as there; an empty text is one without words.
 
     Each method needs weights that were trained for it. It raises `CheckpointError` where the source has none,
     `DataFormatError` where a picture cannot be used, and `ConfigError` where arguments do not fit together.
 
     Args:
-        source: A name of `list_models`, a ``.pth`` or ``.safetensors`` file, a run folder, a folder of
-            several runs such as the demo's, the id of a Hugging Face Hub repository, or what `load_model`
-            returned.
+        source: A name of `list_models` (``world`` ships in the package), a ``.pth`` or ``.safetensors`` file,
+            a run folder, a folder of several runs such as the demo's, the id of a Hugging Face Hub
+            repository, or what `load_model` returned.
         device: Where the models compute; what is loaded already stays where it is.
         batch_size: How many pictures or texts are computed at once.
         max_pixels: Larger pictures are refused, files among them before they are decoded.
@@ -114,6 +117,41 @@ class Predictor:
         self._source = Source(source, device)
         self._named: tuple[tuple[tuple[str, ...], ...], Tensor] | None = None  # the last zero-shot classes
 
+    @property
+    def name(self) -> str:
+        """What the source is called."""
+        return self._source.name
+
+    def abilities(self) -> tuple[str, ...]:
+        """What the weights can do, found out without loading all of them.
+
+        Returns:
+            Some of caption, answer, classify (trained classes), classify_by_names, embed (`embed_images`,
+            `embed_texts`, `match`, `search`), judge, segment, detect, panoptic.
+        """
+        return tuple(name for name, use in ABILITIES.items() if self._source.offers(use))
+
+    @overload
+    def look(self, pictures: Picture) -> Look: ...  # type: ignore[overload-overlap]
+    @overload
+    def look(self, pictures: Sequence[Picture]) -> list[Look]: ...
+    def look(self, pictures: Pictures) -> Look | list[Look]:
+        """Open pictures once, to ask several things about them.
+
+        A `Look` is taken wherever a picture is. What an encoder sees of it, it sees once: captions, answers,
+        classes, vectors, class maps and objects of a joint model share it.
+        """
+        listed, single = list_pictures(pictures)
+        looks = [
+            open_picture(
+                picture,
+                f"picture {number}" if len(listed) > 1 else "the picture",
+                max_pixels=self._max_pixels,
+            )
+            for number, picture in enumerate(listed, start=1)
+        ]
+        return _one_or_all([Look(image) for image in looks], single)
+
     # mypy warns below that a path, being a str, could also be a sequence of paths; it is never taken as one.
     @overload
     def caption(self, pictures: Picture) -> str: ...  # type: ignore[overload-overlap]
@@ -130,16 +168,20 @@ class Predictor:
             max_tokens=run.settings["max_text_tokens"],
             length_penalty=run.settings["length_penalty"],
         )
-        captions = []
-        for images in self._batches(run).images(listed):
+        batches, captions = self._batches(run), []
+        if model.picture_alone:
+            starts = (model.remember(seen.features) for seen in batches.seen(listed, model.encoder))
+        else:
+            starts = (model.start(images) for images in batches.images(listed))
+        for memory in starts:
             found = beam_search(
                 lambda memory, words: model.step(memory, words, text.mask_id),
-                model.start(images),
-                batch_size=len(images),
+                memory,
+                batch_size=len(memory.owners),
                 bos=BOS,
                 eos=EOS,
                 config=config,
-                device=images.device,
+                device=memory.owners.device,
             )
             captions += [text.decode(hypothesis.words) for hypothesis in found]
         return _one_or_all(captions, single)
@@ -167,8 +209,14 @@ class Predictor:
         num_best = min(positive("num_answers", num_answers), len(run.labels))
         (listed, asked), single = pair(pictures=list_pictures(pictures), questions=list_texts(questions))
         batches = self._batches(run)
-        every = zip(batches.images(listed), batches.token_ids(asked), strict=True)
-        best = [model(images, ids, ids == PAD).float().sigmoid().topk(num_best) for images, ids in every]
+        texts = batches.token_ids(asked)
+        if model.picture_alone:
+            looks = zip(batches.seen(listed, model.encoder), texts, strict=True)
+            logits = [model.answer(seen.features, ids, ids == PAD) for seen, ids in looks]
+        else:
+            every = zip(batches.images(listed), texts, strict=True)
+            logits = [model(images, ids, ids == PAD) for images, ids in every]
+        best = [batch.float().sigmoid().topk(num_best) for batch in logits]
         return _one_or_all(_named(Answer, run.labels, best), single)
 
     @overload
@@ -214,8 +262,12 @@ class Predictor:
             raise ConfigError("prompts are for classes of your own; give classes as well")
         run, names = choose_classes(self._source, classes)
         listed, single = list_pictures(pictures)
-        if isinstance(run.model, (Beit3ForImageClassification, ViTForClassification)):
-            logits = [run.model(images).float() for images in self._batches(run).images(listed)]
+        batches = self._batches(run)
+        if isinstance(run.model, Beit3ForImageClassification):
+            looks = batches.seen(listed, run.model.encoder)
+            logits = [run.model.classify(seen.features).float() for seen in looks]
+        elif isinstance(run.model, ViTForClassification):
+            logits = [run.model(images).float() for images in batches.images(listed)]
         else:
             vectors = self._encode_classes(write_prompts(names, prompts, run), run)
             scale = _model(run, Beit3ForRetrieval).logit_scale.exp()
@@ -238,6 +290,10 @@ class Predictor:
         listed, single = list_texts(texts)
         vectors = _numpy(self._encode_texts(listed, run))
         return vectors[0] if single else vectors
+
+    def dual_encoder(self) -> LoadedRun:
+        """The weights behind `embed_images`, which a search index knows its model by."""
+        return self._source.get(PICTURE_VECTORS)
 
     @torch.no_grad()
     def match(self, pictures: Pictures, texts: str | Sequence[str]) -> Vectors:
@@ -317,6 +373,8 @@ class Predictor:
         shown, batches = shown_pictures(run, scales, flip), self._batches(run)
         if shown is not None:
             maps = [segment_picture(run, picture, shown) for picture in batches.opened(listed)]
+        elif run.is_part:
+            maps = segment_seen(run, batches, listed)
         else:
             maps = [
                 largest_at_size(logits, size)
@@ -368,7 +426,11 @@ class Predictor:
         if isinstance(min_score, bool) or not isinstance(min_score, int | float) or not 0 <= min_score <= 1:
             raise ConfigError(f"min_score must lie in [0, 1]; got {min_score!r}")
         shown = shown_views(run, scales, flip)
-        found = (detect_picture(run, picture, shown) for picture in self._batches(run).opened(listed))
+        batches = self._batches(run)
+        if run.is_part:
+            found = detect_seen(run, batches, listed, shown)
+        else:
+            found = (detect_picture(run, picture, shown) for picture in batches.opened(listed))
         return _one_or_all([plain_objects(one, run.labels, min_score) for one in found], single)
 
     @overload
@@ -395,7 +457,8 @@ class Predictor:
     def _encode_images(self, pictures: list[Picture], run: LoadedRun) -> Tensor:
         """Unit vectors (B, C)."""
         model = _model(run, Beit3ForRetrieval)
-        batches = [model.encode_images(images) for images in self._batches(run).images(pictures)]
+        looks = self._batches(run).seen(pictures, model.encoder)
+        batches = [model.project(seen.features) for seen in looks]
         return torch.cat(batches) if batches else model.vision_head.weight.new_zeros(0, run.config.width)
 
     def _encode_texts(self, texts: Sequence[str], run: LoadedRun) -> Tensor:

@@ -18,8 +18,13 @@ from imglish.decoding.scored_views import views_class_map
 from imglish.decoding.sliding import View, Windows
 from imglish.errors import CheckpointError, ConfigError
 from imglish.hub.run import LoadedRun
-from imglish.inference.drawing import draw_classes
+from imglish.inference.batches import Batches
+from imglish.inference.class_map import largest_at_size
+from imglish.inference.drawing import draw_classes, present_classes
 from imglish.inference.pictures import Picture, open_picture
+from imglish.inference.run_lengths import coco_masks
+from imglish.models.segmenters.semantic import SemanticSegmenter
+from imglish.models.vit_adapter.model import ViTAdapter
 
 
 class Segmentation(NamedTuple):
@@ -27,6 +32,24 @@ class Segmentation(NamedTuple):
 
     classes: NDArray[np.int64]
     names: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The class map as values that ``json.dumps`` takes: each class with its share and COCO's mask."""
+        height, width = self.classes.shape
+        present = present_classes(self.classes, len(self.names))
+        masks = coco_masks(self.classes == number for number in present)
+        return {
+            "names": list(self.names),
+            "size": [height, width],
+            "classes": [
+                {
+                    "name": self.names[number],
+                    "share": float((self.classes == number).mean()),
+                    "mask": mask,
+                }
+                for number, mask in zip(present, masks, strict=True)
+            ],
+        }
 
     def draw(self, picture: Picture, *, opacity: float = 0.6, legend: bool = True) -> Image.Image:
         """The picture under the colours of its classes, which are those of ADE20K or Cityscapes for theirs.
@@ -82,6 +105,17 @@ def shown_pictures(run: LoadedRun, scales: Sequence[float] | None, flip: bool | 
     if scales is not None:
         views = replace(_at(scales, one, several), flip=views.flip)
     return Shown(views if flip is None else replace(views, flip=flip), windows)
+
+
+def segment_seen(run: LoadedRun, batches: Batches, pictures: list[Picture]) -> list[NDArray[np.int64]]:
+    """Class maps with the part of a joint run, from what its encoder has seen of the pictures."""
+    model = run.model
+    assert isinstance(model, SemanticSegmenter) and isinstance(model.backbone, ViTAdapter)
+    found: list[NDArray[np.int64]] = []
+    for maps in batches.maps(pictures, model.backbone):
+        logits = class_scores(model.read(maps.pyramid))
+        found += [largest_at_size(one, size) for one, size in zip(logits, maps.sizes, strict=True)]
+    return found
 
 
 def _at(scales: Sequence[float], one: ScoringViews, several: ScoringViews) -> ScoringViews:

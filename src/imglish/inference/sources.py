@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 
 from imglish.errors import CheckpointError
-from imglish.hub.load import load_model
-from imglish.hub.run import LoadedRun, load_run, read_task, used_kind
+from imglish.hub.load import EMBEDDED, load_model
+from imglish.hub.run import LoadedRun, load_run, read_task, used_kinds
 
 
 class Use(NamedTuple):
@@ -39,6 +39,18 @@ CLASSES = Use(
 SEGMENTS = Use(("semantic_segmentation",), "segmentation", "", reads_text=False)
 OBJECTS = Use(("detection",), "detection", "", reads_text=False)
 PANOPTIC = Use(("panoptic",), "panoptic", "", reads_text=False)
+# What a predictor can be asked, by the names that it tells.
+ABILITIES = {
+    "caption": CAPTIONS,
+    "answer": ANSWERS,
+    "classify": CLASSES,
+    "classify_by_names": DUAL,
+    "embed": DUAL,
+    "judge": STATEMENTS,
+    "segment": SEGMENTS,
+    "detect": OBJECTS,
+    "panoptic": PANOPTIC,
+}
 
 
 class Source:
@@ -67,7 +79,7 @@ class Source:
             raise CheckpointError(
                 "'': no weights are called so; expected a name of imglish.list_models(), a file or a folder"
             )
-        if Path(source).is_dir():
+        if Path(source).is_dir() and source != EMBEDDED:
             self._folder = Path(source)
         else:
             self._single = load_model(source, device=device)
@@ -75,9 +87,11 @@ class Source:
     def offers(self, use: Use) -> bool:
         """Whether some of the weights can do it; those of a folder are not loaded for that."""
         if self._single is not None:
-            return self._single.kind in use.kinds
+            return _fitting(self._single, use) is not None
         assert self._folder is not None
-        return _is_run(self._folder / use.folder) or any(kind in use.kinds for kind in self._kinds().values())
+        return (not _is_run(self._folder) and _is_run(self._folder / use.folder)) or any(
+            kind in use.kinds for kinds in self._kinds().values() for kind in kinds
+        )
 
     def get(self, use: Use) -> LoadedRun:
         """The weights that can do it.
@@ -92,9 +106,12 @@ class Source:
                 self._loaded[path] = load_run(path, self._device)
             run = self._loaded[path]
         assert run is not None
-        if run.kind not in use.kinds:
+        if (fitting := _fitting(run, use)) is not None:
+            run = fitting
+        else:
             what = "holds weights" if path is None else "is a run"
-            raise CheckpointError(f"{self.name} {what} of {run.kind}; this needs one of {_advice(use)}")
+            kinds = " and ".join(part.kind for part in run.parts.values()) or run.kind
+            raise CheckpointError(f"{self.name} {what} of {kinds}; this needs one of {_advice(use)}")
         if run.text is None and use.reads_text:
             raise CheckpointError(
                 f"{self.name} came without a text tokenizer: put text.spm or beit3.spm beside the weights"
@@ -106,12 +123,14 @@ class Source:
 
     def _choose(self, use: Use, folder: Path) -> Path:
         """The run folder in a folder of several, by its name in a demo or else by its kind."""
+        if _is_run(folder):
+            return folder
         if (folder / use.folder).is_dir():
             return folder / use.folder
-        kinds = self._kinds()
-        if _is_run(folder) or not kinds:
+        runs = self._kinds()
+        if not runs:
             return folder  # loading says what is wrong
-        fitting = [path for path, kind in kinds.items() if kind in use.kinds]
+        fitting = [path for path, kinds in runs.items() if set(kinds) & set(use.kinds)]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
@@ -121,11 +140,11 @@ class Source:
             )
         raise CheckpointError(f"{folder} holds no run of that kind; this needs one of {_advice(use)}")
 
-    def _kinds(self) -> dict[Path, str]:
-        """Finished runs of the folder (itself, or those in it) with their kinds."""
+    def _kinds(self) -> dict[Path, tuple[str, ...]]:
+        """Finished runs of the folder (itself, or those in it) with the kinds of what they can do."""
         assert self._folder is not None
         folders = [self._folder] if _is_run(self._folder) else sorted(self._folder.iterdir())
-        return {path: _kind(path) for path in folders if _is_run(path)}
+        return {path: used_kinds(read_task(path / "config.yaml")) for path in folders if _is_run(path)}
 
 
 def _advice(use: Use) -> str:
@@ -138,5 +157,6 @@ def _is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() and (folder / "model.safetensors").is_file()
 
 
-def _kind(folder: Path) -> str:
-    return used_kind(read_task(folder / "config.yaml"))
+def _fitting(run: LoadedRun, use: Use) -> LoadedRun | None:
+    """The run, or the part of a joint one, that can do it."""
+    return next((one for one in (run, *run.parts.values()) if one.kind in use.kinds), None)

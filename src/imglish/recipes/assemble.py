@@ -18,6 +18,7 @@ from imglish.errors import ConfigError
 from imglish.evaluation.evaluate import evaluate
 from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.models.beit3.layers import is_task_head, layer_of
+from imglish.models.joint import JointModel
 from imglish.models.vit.layers import NOT_DECAYED, layer_of as vit_layer_of
 from imglish.models.vit_adapter.presets import Tree
 from imglish.models.vqkd.model import Vqkd
@@ -25,6 +26,7 @@ from imglish.recipes.assembly import (
     captioning,
     classification,
     detection,
+    joint,
     masked_image_modeling,
     nlvr2,
     pretraining,
@@ -39,6 +41,7 @@ from imglish.recipes.config import (
     ClassNamesTask,
     ContrastiveTask,
     ImageClassificationTask,
+    JointTask,
     MaskedDataModelingTask,
     Nlvr2Task,
     RetrievalTask,
@@ -77,7 +80,6 @@ _WITHOUT_TEST = (
     MaskedDataModelingTask,
     MaskedImageModelingTask,
     SegmentationTask,
-    DetectionTask,
 )
 _MOST_NAMES = 8  # that are told one by one
 WORLD_VOCABULARY = 400  # sentencepiece pieces asked for on the World's corpus
@@ -289,6 +291,13 @@ def assemble(
             return segmentation.assemble_segmentation(config, task, folder, shares, splits)
         case DetectionTask():
             return detection.assemble_detection(config, task, folder, shares, splits)
+        case JointTask():
+            text_tokenizer(config, folder, task.model.vocab_size)
+
+            def part(config: RunConfig, folder: RunFolder) -> Assembly[Any]:
+                return assemble(config, folder, shares, splits)
+
+            return joint.assemble_joint(config, task, folder, shares, part)
 
 
 def _check_lengths(task: TaskConfig) -> None:
@@ -302,6 +311,10 @@ def _check_lengths(task: TaskConfig) -> None:
         DetectionTask,
     )
     if isinstance(task, wordless):
+        return
+    if isinstance(task, JointTask):
+        for part in task.parts.values():
+            _check_lengths(part)
         return
     if task.max_text_tokens > task.model.max_text_tokens:
         raise ConfigError(
@@ -381,10 +394,13 @@ def _rates(
         prefix, encoder = find_encoder(model)
         depth, number = encoder.config.depth, layer_of
 
+    joint = isinstance(model, JointModel)
+
     def rate(name: str) -> float:
         inside = name.startswith(prefix)
         layer = number(name.removeprefix(prefix), depth) if inside else depth + 1
-        head = optimizer.head_lr_scale if is_task_head(name) else 1.0
+        is_head = not inside if joint else is_task_head(name)
+        head = optimizer.head_lr_scale if is_head else 1.0
         return head * layer_scale(layer, depth, optimizer.layer_decay)
 
     return rate
@@ -401,4 +417,5 @@ def _not_decayed(model: torch.nn.Module) -> set[str]:
     if found is not None:
         return {found[0] + name for name in NOT_DECAYED}
     prefix, encoder = find_encoder(model)
-    return {prefix + name for name in encoder.no_weight_decay()} | {"logit_scale"}
+    scales = {name for name, _ in model.named_parameters() if name.endswith("logit_scale")}
+    return {prefix + name for name in encoder.no_weight_decay()} | scales

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from imglish.data.transforms.image import ImageTransform
@@ -170,6 +170,8 @@ class VqaTask:
         min_answer_count: An answer becomes a class from so many occurrences on; 9 on VQAv2.
         max_text_tokens: Questions are cut to this length.
         use_pictures: False shows grey pictures: the no-picture baseline.
+        picture_alone: False as published: picture and question see each other. True: the picture does not see
+            the question, so that it is encoded once, whatever is asked about it.
         batch_size: Over all ranks.
     """
 
@@ -180,6 +182,7 @@ class VqaTask:
     min_answer_count: int = 9
     max_text_tokens: int = 64
     use_pictures: bool = True
+    picture_alone: bool = False
     batch_size: int = 128
 
     def __post_init__(self) -> None:
@@ -224,6 +227,8 @@ class CaptioningTask:
         length_penalty: Exponent of the length that scores are divided by.
         max_text_tokens: Longest caption with special tokens.
         use_pictures: False shows grey pictures: the no-picture baseline.
+        picture_alone: False as published: fusion experts, where the model has them, encode the picture too.
+            True: it is encoded as one without a text, once for all that is asked about it.
         batch_size: Over all ranks.
     """
 
@@ -238,6 +243,7 @@ class CaptioningTask:
     length_penalty: float = 0.6
     max_text_tokens: int = 32
     use_pictures: bool = True
+    picture_alone: bool = False
     batch_size: int = 256
 
     def __post_init__(self) -> None:
@@ -357,10 +363,11 @@ class SegmentationTask:
     Args:
         model: The ViT: a BEiT-3, whose vision side is taken, or of kind ``vit`` (DeiT, AugReg, MAE, DINOv2),
             ``beit``, ``uniperceiver`` or ``timm``.
-        backbone: ``vit_adapter``, or ``plain_vit``: maps of four blocks, enlarged and made smaller.
+        backbone: ``vit_adapter``, or ``plain_vit``: maps of four blocks, enlarged and made smaller; for
+            SETR-PUP, which reads one map, that of the last block as it is.
         adapter: Settings of the adapter; ``plain_vit`` has none.
         out_blocks: The four blocks of ``plain_vit``, counted from 0; empty means the last of each quarter.
-            ``vit_adapter`` has none.
+            ``vit_adapter`` has none, and neither has SETR-PUP.
         segmenter: What stands on it: Semantic FPN, UPerNet, SETR-PUP or Mask2Former.
         pictures: How they are prepared: ``whole`` as they are, ``cropped`` by the official pipelines.
         auxiliary_weight: Weight of the auxiliary head's loss, where there is one.
@@ -383,6 +390,61 @@ class SegmentationTask:
         at_least(self, auxiliary_weight=0, num_points=1, batch_size=1)
 
 
+JointPart = (
+    VqaTask | CaptioningTask | RetrievalTask | ImageClassificationTask | SegmentationTask | DetectionTask
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JointTask:
+    """Several tasks that fine-tune one encoder in turn; a picture is then encoded once for all of them.
+
+    Args:
+        model: The encoder of all; each task's own ``model`` must be the same.
+        vqa: With ``picture_alone``; None leaves a task out.
+        captioning: The same.
+        retrieval: The dual encoder.
+        image_classification: Classes, with pictures of range ``model``.
+        segmentation: Class maps, over an adapter that leaves the ViT as it is.
+        detection: Objects, the same.
+        turns: Updates of a task in each round, by its name; 1 where none are told.
+
+    Raises:
+        ValueError: There are fewer than two tasks, or turns of another.
+    """
+
+    kind: Literal["joint"] = "joint"
+    model: Beit3Config = Beit3Config()
+    vqa: VqaTask | None = None
+    captioning: CaptioningTask | None = None
+    retrieval: RetrievalTask | None = None
+    image_classification: ImageClassificationTask | None = None
+    segmentation: SegmentationTask | None = None
+    detection: DetectionTask | None = None
+    turns: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.parts) < 2:
+            raise ValueError("a joint run has at least two tasks")
+        if strange := sorted(self.turns.keys() - self.parts.keys()):
+            raise ValueError(f"turns names {', '.join(strange)}; expected some of {', '.join(self.parts)}")
+        if any(turns < 1 for turns in self.turns.values()):
+            raise ValueError(f"turns must be at least 1; got {self.turns}")
+
+    @property
+    def parts(self) -> dict[str, JointPart]:
+        """The tasks by their names, in the order of the fields."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: part for name, part in named.items() if isinstance(part, JointPart)}
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of an update, on average over a round."""
+        turns = {name: self.turns.get(name, 1) for name in self.parts}
+        samples = sum(turns[name] * part.batch_size for name, part in self.parts.items())
+        return round(samples / sum(turns.values()))
+
+
 TaskConfig = (
     ContrastiveTask
     | VisualTokenizerTask
@@ -397,6 +459,7 @@ TaskConfig = (
     | ClassNamesTask
     | SegmentationTask
     | DetectionTask
+    | JointTask
 )
 
 

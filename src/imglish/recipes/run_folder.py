@@ -21,6 +21,7 @@ from torch import Tensor
 
 from imglish.config.core import from_yaml, to_yaml
 from imglish.errors import CheckpointError, ConfigError
+from imglish.hub.packed_weights import unpack_weights
 from imglish.recipes.config import RunConfig
 from imglish.text.tokenizer import TextTokenizer
 from imglish.train.checkpoint import load_weights, save_weights
@@ -120,7 +121,8 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.path} has no model.safetensors: the run is not finished; go on with --resume"
             )
-        return {name: _float(tensor) for name, tensor in load_weights(self.weights_path).items()}
+        weights = unpack_weights(load_weights(self.weights_path))
+        return {name: _float(tensor) for name, tensor in weights.items()}
 
     def save_weights(self, weights: dict[str, Tensor]) -> None:
         """Write the final weights; the file appears whole or not at all."""

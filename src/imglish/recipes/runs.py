@@ -29,6 +29,7 @@ from imglish.recipes import (
     visual_tokenizers,
     vqav2,
     world,
+    world_heads,
 )
 from imglish.recipes.config import RunConfig
 
@@ -37,6 +38,7 @@ _ALL: tuple[Callable[[], RunConfig], ...] = (
     world.world_visual_tokenizer,
     world.world_masked_data_modeling,
     world.world_yes_no,
+    world_heads.world_heads,
     pretraining.beit3_base_pretraining,
     pretraining.beit3_large_pretraining,
     pretraining.beit3_giant_pretraining,

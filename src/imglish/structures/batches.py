@@ -225,3 +225,16 @@ class ClassificationBatch(Batch):
     labels: Tensor
     sample_ids: Tensor
     soft_labels: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JointBatch(Batch):
+    """The batch of one of several tasks that learn in turn.
+
+    Args:
+        part: The task's name.
+        batch: As that task reads it.
+    """
+
+    part: str
+    batch: Batch

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from imglish.errors import ConfigError
+from imglish.structures.instances import Instances
 from imglish.train.distributed import Ranks, join_alone
 
 if TYPE_CHECKING:  # half a second to import, and few runs are sharded
@@ -228,7 +229,11 @@ def shard(
             batch norm and codebooks have, which are too fine for ``bf16_params``.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.distributed.fsdp import (
+        MixedPrecisionPolicy,
+        fully_shard,
+        register_fsdp_forward_method,
+    )
 
     if precision == "bf16_params":
         if any(buffer.is_floating_point() for buffer in model.buffers()):
@@ -252,6 +257,8 @@ def shard(
         root_policy = replace(block_policy, output_dtype=torch.float32)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=block_policy)
+        if hasattr(block, "extend"):  # the other way into a block of BEiT-3 needs its weights as well
+            register_fsdp_forward_method(block, "extend")
     return ShardedModel(fully_shard(model, mesh=mesh, mp_policy=root_policy), precision)
 
 
@@ -292,7 +299,12 @@ def gradient_sync(model: nn.Module, *, last: bool) -> AbstractContextManager[obj
 
 
 def _in_bf16(value: Any) -> Any:
-    """The same with every floating-point tensor in it cast, in containers and batches too."""
+    """The same with every floating-point tensor in it cast, in containers and batches too.
+
+    Objects to be found keep their boxes: in bf16 sides at a thousand pixels would lie four pixels apart.
+    """
+    if isinstance(value, Instances):
+        return value
     if isinstance(value, Tensor):
         return value.bfloat16() if value.is_floating_point() else value
     if isinstance(value, dict):

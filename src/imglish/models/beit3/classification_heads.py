@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.beit3.encoder import Beit3Encoder
+from imglish.models.beit3.encoder import Beit3Encoder, PictureFeatures
 from imglish.nn.init import init_linear
 
 _SHRINK = 0.001  # factor on new classification heads in the released code
@@ -100,6 +100,12 @@ class Beit3ForImageClassification(nn.Module):
         The range of the pictures is that of the weights: the released ImageNet models want ImageNet's mean
         and deviation, not [-1, 1] (parity FACTS, section 7).
         """
-        patches = self.encoder(images).vision[:, 1:]
-        logits: Tensor = self.head(self.norm(patches.mean(dim=1)))
+        return self._judge(self.encoder(images).vision)
+
+    def classify(self, pictures: PictureFeatures) -> Tensor:
+        """`forward` with pictures that were encoded before."""
+        return self._judge(pictures.encoded)
+
+    def _judge(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(tokens[:, 1:].mean(dim=1)))
         return logits

@@ -6,6 +6,7 @@ Shapes: B batch, N tokens (vision first, then text), C width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -37,6 +38,40 @@ class EncoderOutput(NamedTuple):
     def text(self) -> Tensor:
         """Text tokens (B, T, C)."""
         return self.tokens[:, self.layout.num_vision :]
+
+
+class PictureFeatures(NamedTuple):
+    """Everything that is to be known of pictures that were encoded without a text.
+
+    Args:
+        tokens: (B, 1 + patches, C) before the first block and after each, class token first, not normalised.
+        encoded: The last of them through the output norm, where there is one.
+        memory: Each block's keys and values, at which words may look.
+    """
+
+    tokens: tuple[Tensor, ...]
+    encoded: Tensor
+    memory: tuple[KeyValue, ...]
+
+    def select(self, rows: slice) -> PictureFeatures:
+        """Those of some of the pictures."""
+        return PictureFeatures(
+            tuple(tokens[rows] for tokens in self.tokens),
+            self.encoded[rows],
+            tuple(KeyValue(seen.keys[rows], seen.values[rows]) for seen in self.memory),
+        )
+
+    @staticmethod
+    def join(several: Sequence[PictureFeatures]) -> PictureFeatures:
+        """Those of all pictures of ``several``, of one size, in their order."""
+        return PictureFeatures(
+            tuple(torch.cat(tokens) for tokens in zip(*(each.tokens for each in several), strict=True)),
+            torch.cat([each.encoded for each in several]),
+            tuple(
+                KeyValue(torch.cat([seen.keys for seen in block]), torch.cat([seen.values for seen in block]))
+                for block in zip(*(each.memory for each in several), strict=True)
+            ),
+        )
 
 
 class Block(nn.Module):
@@ -143,6 +178,49 @@ class Beit3Encoder(nn.Module):
         padding = nn.functional.pad(padding.bool(), (layout.num_vision, 0))
         return x.masked_fill(padding[..., None], 0.0), layout, padding
 
+    def look(self, images: Tensor) -> PictureFeatures:
+        """Encode pictures (B, 3, H, W) that see no text, and keep what several heads may want of them.
+
+        ``encoded`` is what calling the encoder with the pictures alone gives.
+        """
+        x = self.vision_embedding(images)
+        layout = TokenLayout(num_vision=x.shape[1], num_text=0)
+        tokens, memory = [x], []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            x, seen = block.extend(x, layout, past=None, mask=None)
+            tokens.append(x)
+            memory.append(seen)
+        return PictureFeatures(tuple(tokens), self.normalise(x, layout), tuple(memory))
+
+    def read(
+        self,
+        token_ids: Tensor,
+        pictures: PictureFeatures,
+        *,
+        padding: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Encode texts that see their pictures, which do not see them.
+
+        Args:
+            token_ids: int64 (B, T).
+            pictures: Of B pictures.
+            padding: bool (B, T), True where the text is padded.
+            attention_mask: bool (T, T), True where the column's word may be seen by the row's.
+
+        Returns:
+            Normalised text tokens (B, T, C).
+        """
+        x = self.text_embedding(token_ids)
+        mask = attention_mask
+        if padding is not None:
+            x = x.masked_fill(padding.bool()[..., None], 0.0)
+            mask = merge_masks(key_mask(padding.bool()), attention_mask)
+        layout = TokenLayout(num_vision=0, num_text=x.shape[1], of_pair=True)
+        text, _ = self.extend(x, layout, past=None, mask=mask, shared=pictures.memory)
+        return text
+
     def normalise(self, x: Tensor, layout: TokenLayout) -> Tensor:
         """Apply the output norm where the config has one."""
         if self.norm is None:
@@ -154,9 +232,9 @@ class Beit3Encoder(nn.Module):
         self,
         x: Tensor,
         layout: TokenLayout,
-        past: list[KeyValue] | None,
+        past: Sequence[KeyValue] | None,
         mask: Tensor | None,
-        shared: list[KeyValue] | None = None,
+        shared: Sequence[KeyValue] | None = None,
     ) -> tuple[Tensor, list[KeyValue]]:
         """Encode new embedded tokens (B, N, C) that look at remembered ones (cached generation).
 

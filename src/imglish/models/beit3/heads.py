@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imglish.models.beit3.config import Beit3Config
-from imglish.models.beit3.encoder import Beit3Encoder, EncoderOutput
+from imglish.models.beit3.encoder import Beit3Encoder, EncoderOutput, PictureFeatures
 from imglish.nn.attention import KeyValue
 from imglish.nn.init import init_linear
 from imglish.ops.attention import key_mask, merge_masks, prefix_causal_mask
@@ -138,10 +138,19 @@ class AnswerHead(nn.Module):
 
 
 class Beit3ForVqa(nn.Module):
-    """Fusion encoder: score a closed set of answers to a question about a picture."""
+    """Fusion encoder: score a closed set of answers to a question about a picture.
 
-    def __init__(self, config: Beit3Config, *, num_answers: int) -> None:
+    Args:
+        config: Of the encoder.
+        num_answers: Answers to choose among.
+        picture_alone: False as published: picture and question see each other. True: the picture does not
+            see the question, so that its features serve other questions and other heads as well; the answer
+            is read where the question begins, at ``<s>``.
+    """
+
+    def __init__(self, config: Beit3Config, *, num_answers: int, picture_alone: bool = False) -> None:
         super().__init__()
+        self.picture_alone = picture_alone
         self.encoder = Beit3Encoder(config)
         self.pooler = Pooler(config.width)
         self.head = AnswerHead(config.width, num_answers)
@@ -150,8 +159,21 @@ class Beit3ForVqa(nn.Module):
 
     def forward(self, images: Tensor, token_ids: Tensor, padding: Tensor | None = None) -> Tensor:
         """Pictures (B, 3, H, W) and questions (B, T) to answer logits (B, num_answers)."""
+        if self.picture_alone:
+            return self.answer(self.encoder.look(images), token_ids, padding)
         tokens = self.encoder(images, token_ids, padding=padding).tokens
         logits: Tensor = self.head(self.pooler(tokens))
+        return logits
+
+    def answer(self, pictures: PictureFeatures, token_ids: Tensor, padding: Tensor | None = None) -> Tensor:
+        """`forward` with pictures that were encoded before.
+
+        Raises:
+            ValueError: Picture and question see each other in this model.
+        """
+        if not self.picture_alone:
+            raise ValueError("in this model pictures see the question: give pictures, not their features")
+        logits: Tensor = self.head(self.pooler(self.encoder.read(token_ids, pictures, padding=padding)))
         return logits
 
 
@@ -184,6 +206,10 @@ class Beit3ForRetrieval(nn.Module):
     def encode_images(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) to unit vectors (B, C)."""
         return F.normalize(self.vision_head(self.encoder(images).vision[:, 0]), dim=-1)
+
+    def project(self, pictures: PictureFeatures) -> Tensor:
+        """`encode_images` with pictures that were encoded before."""
+        return F.normalize(self.vision_head(pictures.encoded[:, 0]), dim=-1)
 
     def encode_texts(self, token_ids: Tensor, padding: Tensor | None = None) -> Tensor:
         """Texts (B, T) to unit vectors (B, C)."""
@@ -221,10 +247,18 @@ class CaptionMemory(NamedTuple):
 
 
 class Beit3ForCaptioning(nn.Module):
-    """Image-to-text generator: predict masked words that see the picture and the words before them."""
+    """Image-to-text generator: predict masked words that see the picture and the words before them.
 
-    def __init__(self, config: Beit3Config) -> None:
+    Args:
+        config: Of the encoder.
+        picture_alone: False as published: in blocks with fusion experts these encode the picture too. True:
+            the picture is encoded as one without a text, so that its features serve other heads as well.
+            Without fusion experts both are the same.
+    """
+
+    def __init__(self, config: Beit3Config, *, picture_alone: bool = False) -> None:
         super().__init__()
+        self.picture_alone = picture_alone or not config.num_fusion_layers
         self.encoder = Beit3Encoder(config)
         self.text_head = nn.Linear(config.width, config.vocab_size)
         _init_head(self.text_head, config)
@@ -241,6 +275,13 @@ class Beit3ForCaptioning(nn.Module):
         Returns:
             Logits (M, V), a row for each True of ``positions``.
         """
+        if self.picture_alone and self.encoder.config.num_fusion_layers:
+            words = torch.ones(2 * token_ids.shape[1:], dtype=torch.bool, device=token_ids.device).tril()
+            read = self.encoder.read(
+                token_ids, self.encoder.look(images), padding=padding, attention_mask=words
+            )
+            chosen: Tensor = self.text_head(read[positions])
+            return chosen
         x, layout, padding_all = self.encoder.embed(images, token_ids, padding=padding)
         mask = merge_masks(
             key_mask(padding_all) if padding_all is not None else None,
@@ -254,10 +295,23 @@ class Beit3ForCaptioning(nn.Module):
 
     def start(self, images: Tensor) -> CaptionMemory:
         """Read pictures (B, 3, H, W) once; no word is written yet."""
+        if self.picture_alone:
+            return self.remember(self.encoder.look(images))
         x = self.encoder.vision_embedding(images)
         layout = TokenLayout(num_vision=x.shape[1], num_text=0, of_pair=True)
         _, seen = self.encoder.extend(x, layout, past=None, mask=None)
         return CaptionMemory(seen, None, torch.arange(len(images), device=x.device), num_words=0)
+
+    def remember(self, pictures: PictureFeatures) -> CaptionMemory:
+        """`start` with pictures that were encoded before.
+
+        Raises:
+            ValueError: In this model captioned pictures are encoded by the fusion experts.
+        """
+        if not self.picture_alone:
+            raise ValueError("this model encodes pictures by fusion experts: give pictures, not features")
+        rows = torch.arange(len(pictures.encoded), device=pictures.encoded.device)
+        return CaptionMemory(list(pictures.memory), None, rows, num_words=0)
 
     def step(self, memory: CaptionMemory, words: Tensor, mask_id: int) -> tuple[Tensor, CaptionMemory]:
         """Write one word and predict the next.

@@ -13,6 +13,7 @@ from imglish.models.detectors.rpn import RegionProposals
 from imglish.ops.box_sampling import DrawOrder, random_order
 from imglish.ops.box_selection import select
 from imglish.structures.instances import Instances
+from imglish.structures.pyramid import FeaturePyramid
 from imglish.structures.two_stage import Candidates, RawDetections, TwoStagePredictions
 
 
@@ -63,7 +64,7 @@ class TwoStageDetector(nn.Module):
         """
         scene = self.scene(images)
         if targets is None:
-            return self._find(scene, sizes)
+            return self.find(scene, sizes)
         draw = draw or random_order(images.device)
         objects = [objects_of(one) for one in targets]
         outputs = self.rpn(scene.pyramid)
@@ -74,7 +75,11 @@ class TwoStageDetector(nn.Module):
 
     def scene(self, images: Tensor) -> Scene:
         """What the heads read of pictures (B, 3, H, W)."""
-        return self.heads.scene(self.neck(self.backbone(images)))
+        return self.read(self.backbone(images))
+
+    def read(self, pyramid: FeaturePyramid) -> Scene:
+        """`scene` of pictures whose maps the backbone has made before."""
+        return self.heads.scene(self.neck(pyramid))
 
     def candidates(self, scene: Scene, sizes: Sequence[tuple[int, int]]) -> list[Candidates]:
         """Boxes of each picture with scores of all classes, before suppression."""
@@ -89,7 +94,8 @@ class TwoStageDetector(nn.Module):
             return None
         return self.heads.mask_probabilities(scene, boxes, labels)
 
-    def _find(self, scene: Scene, sizes: Sequence[tuple[int, int]]) -> tuple[RawDetections, ...]:
+    def find(self, scene: Scene, sizes: Sequence[tuple[int, int]]) -> tuple[RawDetections, ...]:
+        """What is there in pictures of these sizes, in pixels of the pictures; see `forward`."""
         selection = self.config.selection
         kept = [select(one, selection) for one in self.candidates(scene, sizes)]
         masks = self.mask_probabilities(scene, [one.boxes for one in kept], [one.labels for one in kept])

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from imglish.structures.pyramid import FeaturePyramid
+
 
 class LogitsPair(NamedTuple):
     """Logits of both heads.
@@ -51,8 +53,13 @@ class SemanticSegmenter(nn.Module):
             (B, num_classes, H / 4, W / 4), rounded up; at SETR-PUP (B, num_classes, H, W) or near it.
         """
         pyramid = self.backbone(images)
-        logits: Tensor = self.head(pyramid if self.neck is None else self.neck(pyramid))
+        logits = self.read(pyramid)
         if not with_auxiliary:
             return logits
         assert self.auxiliary is not None, "this segmenter has no auxiliary head"
         return LogitsPair(logits, self.auxiliary(pyramid))
+
+    def read(self, pyramid: FeaturePyramid) -> Tensor:
+        """Logits of pictures whose maps the backbone has made before; shapes as of `forward`."""
+        logits: Tensor = self.head(pyramid if self.neck is None else self.neck(pyramid))
+        return logits

@@ -6,6 +6,7 @@ Shapes: B batch, N patches, M spatial tokens, C width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -79,11 +80,19 @@ class ViTAdapter(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, images: Tensor) -> FeaturePyramid:
+    def forward(self, images: Tensor, seen: Sequence[Tensor] | None = None) -> FeaturePyramid:
         """Map pictures (B, 3, H, W) of any size to maps of strides 4, 8, 16, 32 of C channels.
 
         Sides that do not divide by 32 are padded with zeros at the bottom and the right; maps are cropped
         back to the rounded-up size.
+
+        Args:
+            images: Pictures.
+            seen: The ViT's tokens of these pictures before its first block and after each, where they were
+                computed before; None computes them.
+
+        Raises:
+            ValueError: ``seen`` is given, but injectors would change it, or it is of other sizes.
         """
         size = (images.shape[-2], images.shape[-1])
         images = pad_images(images)
@@ -92,7 +101,7 @@ class ViTAdapter(nn.Module):
         levels = [c.flatten(2).transpose(1, 2) for c in maps]
         if self.level_embedding is not None:
             levels = [c + embedding for c, embedding in zip(levels, self.level_embedding, strict=True)]
-        spatial, features, grid = self._interact(images, torch.cat(levels, dim=1), level_sizes)
+        spatial, features, grid = self._interact(images, torch.cat(levels, dim=1), level_sizes, seen)
 
         parts = spatial.split([h * w for h, w in level_sizes], dim=1)
         c2, c3, c4 = (as_map(part, size) for part, size in zip(parts, level_sizes, strict=True))
@@ -103,13 +112,16 @@ class ViTAdapter(nn.Module):
         return crop_pyramid(outputs, size)
 
     def _interact(
-        self, images: Tensor, spatial: Tensor, level_sizes: LevelSizes
+        self, images: Tensor, spatial: Tensor, level_sizes: LevelSizes, seen: Sequence[Tensor] | None
     ) -> tuple[Tensor, list[Tensor], tuple[int, int]]:
         """Spatial tokens after all interactions, patch tokens for each level, and the patch grid."""
         backbone = plain_backbone(self.backbone, patch_sizes=_PATCH_SIZES)
         gradients = torch.is_grad_enabled() and not self.config.frozen_backbone
-        with torch.set_grad_enabled(gradients):
-            tokens, grid = backbone.embed(images)
+        if seen is not None:
+            tokens, grid = seen[0], self._grid_of(seen, images, backbone)
+        else:
+            with torch.set_grad_enabled(gradients):
+                tokens, grid = backbone.embed(images)
         grid_places = reference_points((grid,), images.device).to(tokens.dtype)
         places = reference_points(level_sizes, images.device).to(tokens.dtype)
         features = []
@@ -120,8 +132,11 @@ class ViTAdapter(nn.Module):
                 tokens = _inject(
                     interaction.injector, backbone, tokens, grid_places, spatial, level_sizes, grid
                 )
-            with torch.set_grad_enabled(gradients):
-                tokens = backbone.run_blocks(tokens, start, stop, grid)
+            if seen is not None:
+                tokens = seen[stop]
+            else:
+                with torch.set_grad_enabled(gradients):
+                    tokens = backbone.run_blocks(tokens, start, stop, grid)
             x = patches_of(tokens, backbone.num_prefix)
             features.append(x)
             for extractor in interaction.extractors if interaction is not None else []:
@@ -129,6 +144,19 @@ class ViTAdapter(nn.Module):
         if self.config.vit_features != "per_interaction":
             features = [features[-1]] * 4
         return spatial, features, grid
+
+    def _grid_of(self, seen: Sequence[Tensor], images: Tensor, backbone: PlainBackbone) -> tuple[int, int]:
+        """The patch grid of tokens that were computed before."""
+        if self.config.has_injectors:
+            raise ValueError("injectors change what the ViT sees: give pictures alone, without seen")
+        grid = (images.shape[-2] // backbone.patch_size, images.shape[-1] // backbone.patch_size)
+        expected = (images.shape[0], backbone.num_prefix + grid[0] * grid[1], backbone.width)
+        if len(seen) != backbone.depth + 1 or seen[0].shape != expected:
+            raise ValueError(
+                f"seen holds {len(seen)} x {tuple(seen[0].shape)} tokens; expected {backbone.depth + 1} x "
+                f"{expected}, those of these pictures"
+            )
+        return grid
 
     def _add_vit(self, maps: list[Tensor], features: list[Tensor], grid: tuple[int, int]) -> list[Tensor]:
         """Add the ViT's maps, brought to their strides, to those of the adapter."""

@@ -64,7 +64,7 @@ def assemble_captioning(
     if splits.train:
         train = dataset(captioned(config.data, "train"), settings.augment.transform(size), first=False)
         plan = training_plan(train, collate_captions, config, shares)
-    model = Beit3ForCaptioning(settings.model)
+    model = Beit3ForCaptioning(settings.model, picture_alone=settings.picture_alone)
     return Assembly(
         task=CaptioningTask(
             model,

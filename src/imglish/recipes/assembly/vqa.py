@@ -65,7 +65,11 @@ def assemble_vqa(
             needs_answer=True,
         )
         plan = training_plan(train, collate_vqa, config, shares)
-    model = Beit3ForVqa(replace(settings.model, output_norm=False), num_answers=len(vocabulary))
+    model = Beit3ForVqa(
+        replace(settings.model, output_norm=False),
+        num_answers=len(vocabulary),
+        picture_alone=settings.picture_alone,
+    )
     return Assembly(
         task=VqaTask(model, VqaAccuracy(kinds)),
         plan=plan,
