@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,15 @@ def test_a_wrong_option_is_named_before_anything_is_written(
     assert main(["world", *options]) == 2
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert not list(tmp_path.iterdir())
+
+
+def test_samples_are_pictures_with_something_to_ask(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["world", "--sample", "--out", str(tmp_path)]) == 0
+    commands = capsys.readouterr().out.splitlines()
+    pictures = sorted(tmp_path.glob("*.png"))
+    assert len(commands) == len(pictures) == 12
+    for command, picture in zip(commands, pictures, strict=True):
+        _, name, path, option, question = shlex.split(command)
+        assert (name, path, option) == ("predict", str(picture), "--question") and question.endswith("?")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import pytest
-import torch
 
 from imglish import Predictor, load_model
 from imglish.data.world.render import render
@@ -156,8 +157,36 @@ def test_the_weights_in_the_package_stay_small() -> None:
     assert sum(path.stat().st_size for path in files) < 10_000_000
 
 
-def test_looks_of_other_models_work_as_well(scenes: list[Scene]) -> None:
-    encoder = load_model("world_encoder")
-    assert encoder.kind == "masked_data_modeling"
-    assert Predictor(encoder).abilities() == ()
-    torch.manual_seed(0)
+def test_the_encoder_that_the_heads_came_from_answers_nothing_by_itself() -> None:
+    assert Predictor("world_encoder").abilities() == ()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_says_the_same(
+    world: Predictor, scenes: list[Scene], precision: Literal["bf16", "fp16"]
+) -> None:
+    half, pictures = Predictor("world", precision=precision), [render(scene) for scene in scenes[:8]]
+    vectors = half.embed_images(pictures)
+    assert vectors.dtype == np.float32
+    # bf16 has 8 bits: numbers of unit vectors are off by a few thousandths.
+    np.testing.assert_allclose(vectors, world.embed_images(pictures), atol=1e-2)
+    assert not np.array_equal(vectors, world.embed_images(pictures))
+    for ours, theirs in zip(half.segment(pictures), world.segment(pictures), strict=True):
+        assert (ours.classes == theirs.classes).mean() > 0.98
+    for one, other in zip(half.detect(pictures), world.detect(pictures), strict=True):
+        assert [found.name for found in one.objects[:1]] == [found.name for found in other.objects[:1]]
+    best = [answers[0].text for answers in half.answer(pictures, "how many things are there?")]
+    assert best == [answers[0].text for answers in world.answer(pictures, "how many things are there?")]
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ConfigError, match="precision must be one of fp32, bf16, fp16; got 'fp8'"):
+        Predictor("world", precision="fp8")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU takes g++")
+def test_compiled_blocks_say_the_same(world: Predictor, scenes: list[Scene]) -> None:
+    compiled, pictures = Predictor("world", compiled=True), [render(scene) for scene in scenes[:3]]
+    assert compiled.caption(pictures) == world.caption(pictures)
+    np.testing.assert_allclose(compiled.embed_images(pictures), world.embed_images(pictures), atol=1e-5)

@@ -13,6 +13,9 @@ from imglish.cli.progress import counting
 from imglish.data.world.scene import WorldConfig
 from imglish.data.world.writer import write_world
 from imglish.evaluation.machine import num_cores
+from imglish.inference.samples import draw_samples
+
+_NUM_SAMPLES = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +25,8 @@ class World:
     The same options give the same bytes. A World that is there already is left as it is.
 
     Args:
-        out: Folder to write.
+        out: Folder to write; world by default, or samples.
+        sample: Write a dozen pictures to try a model with instead, and tell something to ask about each.
         train: Scenes of the training split, at least 2.
         validation: Scenes of the validation split, at least 2.
         compositional: Scenes that combine colours and shapes which training never shows together; 0 for none.
@@ -33,7 +37,8 @@ class World:
         overwrite: Replace another World in the folder.
     """
 
-    out: Path = Path("world")
+    out: Path | None = None
+    sample: bool = False
     train: int = 10_000
     validation: int = 1_000
     compositional: int = 1_000
@@ -59,10 +64,13 @@ class World:
 def run(arguments: Sequence[str]) -> None:
     """Draw a World with a progress bar."""
     options = tyro.cli(World, args=arguments, prog="imglish world")
+    if options.sample:
+        _write_samples(options)
+        return
     with counting("drawing") as progress:
         files = write_world(
             options.config(),
-            options.out,
+            options.out or Path("world"),
             num_train=options.train,
             num_validation=options.validation,
             num_compositional=options.compositional,
@@ -72,3 +80,13 @@ def run(arguments: Sequence[str]) -> None:
         )
     counts = ", ".join(f"{count} {split}" for split, count in files.counts.items())
     print(f"{files.root}: {counts}")
+
+
+def _write_samples(options: World) -> None:
+    """Write pictures to try, and print for each how to ask about it."""
+    folder = options.out or Path("samples")
+    folder.mkdir(parents=True, exist_ok=True)
+    for sample in draw_samples(_NUM_SAMPLES, size=options.size, seed=options.seed):
+        path = folder / f"{sample.name}.png"
+        path.write_bytes(sample.png)
+        print(f'imglish predict {path} --question "{sample.question}"')

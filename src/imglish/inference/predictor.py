@@ -19,6 +19,7 @@ from imglish.hub.run import LoadedRun
 from imglish.inference.batches import Batches, list_texts, pair, positive, text_tokenizer
 from imglish.inference.class_map import largest_at_size
 from imglish.inference.class_names import choose_classes, write_prompts
+from imglish.inference.computing import DTYPES, Precision, computing
 from imglish.inference.detection import (
     Detected,
     Panoptic,
@@ -98,10 +99,12 @@ class Predictor:
         device: Where the models compute; what is loaded already stays where it is.
         batch_size: How many pictures or texts are computed at once.
         max_pixels: Larger pictures are refused, files among them before they are decoded.
+        precision: Of matrix products and convolutions; weights stay in fp32.
+        compiled: True compiles blocks when they are first run, which takes minutes and, on CPUs, a compiler.
 
     Raises:
         CheckpointError: There is no such source, or its weights are damaged.
-        ConfigError: A number is not positive.
+        ConfigError: A number is not positive, or there is no such precision.
     """
 
     def __init__(
@@ -111,10 +114,15 @@ class Predictor:
         *,
         batch_size: int = 16,
         max_pixels: int = MAX_PIXELS,
+        precision: Precision = "fp32",
+        compiled: bool = False,
     ) -> None:
+        if precision not in DTYPES:
+            raise ConfigError(f"precision must be one of {', '.join(DTYPES)}; got {precision!r}")
         self._batch_size = positive("batch_size", batch_size)
         self._max_pixels = positive("max_pixels", max_pixels)
-        self._source = Source(source, device)
+        self._source = Source(source, device, compiled=compiled)
+        self.precision, self.device_type = precision, self._source.device.type
         self._named: tuple[tuple[tuple[str, ...], ...], Tensor] | None = None  # the last zero-shot classes
 
     @property
@@ -157,7 +165,7 @@ class Predictor:
     def caption(self, pictures: Picture) -> str: ...  # type: ignore[overload-overlap]
     @overload
     def caption(self, pictures: Sequence[Picture]) -> list[str]: ...
-    @torch.no_grad()
+    @computing
     def caption(self, pictures: Pictures) -> str | list[str]:
         """Say in a sentence what is to be seen."""
         run = self._source.get(CAPTIONS)
@@ -192,7 +200,7 @@ class Predictor:
     def answer(
         self, pictures: Pictures, questions: str | Sequence[str], num_answers: int = 3
     ) -> list[list[Answer]]: ...
-    @torch.no_grad()
+    @computing
     def answer(
         self, pictures: Pictures, questions: str | Sequence[str], num_answers: int = 3
     ) -> list[Answer] | list[list[Answer]]:
@@ -237,7 +245,7 @@ class Predictor:
         *,
         prompts: Sequence[str] | None = None,
     ) -> list[list[Label]]: ...
-    @torch.no_grad()
+    @computing
     def classify(
         self,
         pictures: Pictures,
@@ -275,7 +283,7 @@ class Predictor:
         best = [batch.softmax(dim=1).topk(min(num_best, len(names))) for batch in logits]
         return _one_or_all(_named(Label, names, best), single)
 
-    @torch.no_grad()
+    @computing
     def embed_images(self, pictures: Pictures) -> Vectors:
         """Unit vectors of the dual encoder: (C,) of one picture, (B, C) of several."""
         run = self._source.get(PICTURE_VECTORS)
@@ -283,7 +291,7 @@ class Predictor:
         vectors = _numpy(self._encode_images(listed, run))
         return vectors[0] if single else vectors
 
-    @torch.no_grad()
+    @computing
     def embed_texts(self, texts: str | Sequence[str]) -> Vectors:
         """Unit vectors in the space of `embed_images`: (C,) of one text, (B, C) of several."""
         run = self._source.get(DUAL)
@@ -295,7 +303,7 @@ class Predictor:
         """The weights behind `embed_images`, which a search index knows its model by."""
         return self._source.get(PICTURE_VECTORS)
 
-    @torch.no_grad()
+    @computing
     def match(self, pictures: Pictures, texts: str | Sequence[str]) -> Vectors:
         """Cosines in [-1, 1] of every picture with every text.
 
@@ -306,7 +314,7 @@ class Predictor:
         cosines: Vectors = np.asarray(np.clip(vision @ text.T, -1, 1), dtype=np.float32)
         return cosines
 
-    @torch.no_grad()
+    @computing
     def search(self, pictures: Pictures, query: str, num_matches: int = 5) -> list[Match]:
         """The pictures that a text describes best, best first."""
         num_best = positive("num_matches", num_matches)
@@ -320,7 +328,7 @@ class Predictor:
     def judge(self, left: Picture, right: Picture, statements: str) -> float: ...  # type: ignore[overload-overlap]
     @overload
     def judge(self, left: Pictures, right: Pictures, statements: str | Sequence[str]) -> list[float]: ...
-    @torch.no_grad()
+    @computing
     def judge(self, left: Pictures, right: Pictures, statements: str | Sequence[str]) -> float | list[float]:
         """The probability that a statement about two pictures is true.
 
@@ -352,7 +360,7 @@ class Predictor:
     def segment(
         self, pictures: Sequence[Picture], *, scales: Sequence[float] | None = None, flip: bool | None = None
     ) -> list[Segmentation]: ...
-    @torch.no_grad()
+    @computing
     def segment(
         self, pictures: Pictures, *, scales: Sequence[float] | None = None, flip: bool | None = None
     ) -> Segmentation | list[Segmentation]:
@@ -401,7 +409,7 @@ class Predictor:
         scales: Sequence[float] | None = None,
         flip: bool | None = None,
     ) -> list[Detected]: ...
-    @torch.no_grad()
+    @computing
     def detect(
         self,
         pictures: Pictures,
@@ -437,7 +445,7 @@ class Predictor:
     def panoptic(self, pictures: Picture) -> Panoptic: ...  # type: ignore[overload-overlap]
     @overload
     def panoptic(self, pictures: Sequence[Picture]) -> list[Panoptic]: ...
-    @torch.no_grad()
+    @computing
     def panoptic(self, pictures: Pictures) -> Panoptic | list[Panoptic]:
         """The segments of things and stuff that pictures are cut into."""
         run = self._source.get(PANOPTIC)

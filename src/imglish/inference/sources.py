@@ -10,6 +10,7 @@ import torch
 from imglish.errors import CheckpointError
 from imglish.hub.load import EMBEDDED, load_model
 from imglish.hub.run import LoadedRun, load_run, read_task, used_kinds
+from imglish.inference.computing import compile_blocks
 
 
 class Use(NamedTuple):
@@ -60,19 +61,23 @@ class Source:
         source: An official name, a ``.pth`` or ``.safetensors`` file, a run folder, a folder of several runs,
             the id of a Hub repository, or what `load_model` returned.
         device: Where models are put; what is loaded already stays where it is.
+        compiled: True compiles their blocks when they are first run.
 
     Raises:
         CheckpointError: There is no such thing, or the file is damaged.
     """
 
-    def __init__(self, source: Path | str | LoadedRun, device: torch.device | str) -> None:
-        self._device = device
+    def __init__(
+        self, source: Path | str | LoadedRun, device: torch.device | str, *, compiled: bool = False
+    ) -> None:
+        self.device, self._compiled = torch.device(device), compiled
         self._loaded: dict[Path, LoadedRun] = {}
         self._single: LoadedRun | None = None
         self._folder: Path | None = None
         self.name = "the loaded run"
         if isinstance(source, LoadedRun):
-            self._single = source
+            self._single = self._ready(source)
+            self.device = next(source.model.parameters()).device
             return
         self.name = str(source)
         if not self.name:
@@ -82,7 +87,7 @@ class Source:
         if Path(source).is_dir() and source != EMBEDDED:
             self._folder = Path(source)
         else:
-            self._single = load_model(source, device=device)
+            self._single = self._ready(load_model(source, device=device))
 
     def offers(self, use: Use) -> bool:
         """Whether some of the weights can do it; those of a folder are not loaded for that."""
@@ -103,7 +108,7 @@ class Source:
         run = self._single
         if path is not None:
             if path not in self._loaded:
-                self._loaded[path] = load_run(path, self._device)
+                self._loaded[path] = self._ready(load_run(path, self.device))
             run = self._loaded[path]
         assert run is not None
         if (fitting := _fitting(run, use)) is not None:
@@ -119,6 +124,11 @@ class Source:
                 else f"{path} has no text.spm, the text tokenizer it was trained with: put it back, or train "
                 "the run anew"
             )
+        return run
+
+    def _ready(self, run: LoadedRun) -> LoadedRun:
+        if self._compiled:
+            compile_blocks(run.model)
         return run
 
     def _choose(self, use: Use, folder: Path) -> Path:
