@@ -41,7 +41,7 @@ def mask_rcnn_demo(*, world: Path = Path("world"), num_steps: int = 800) -> RunC
 
     Run:      imglish train mask_rcnn_demo --data.root world
     Needs:    2 CPU cores, five minutes (0.65 s of a core a step).
-    Expect:   box AP 0.89, mask AP 0.90 (one run, 2026-11-21; 0.78 and 0.77 after 300 steps).
+    Expect:   box AP 0.885, mask AP 0.903 (three seeds, docs/results.md; 0.78 and 0.77 after 300 steps).
     """
     return _two_stage("mask_rcnn_demo", mask_rcnn(), TwoStageLoss(), num_steps, world)
 
