@@ -10,8 +10,9 @@ from PIL import Image
 
 from imglish import Predictor
 from imglish.data.formats.segmentation_classes import ADE20K, CITYSCAPES, COCO_STUFF
-from imglish.inference.drawing import draw_classes, draw_objects, present_classes
+from imglish.inference.drawing import draw_classes, draw_objects, draw_segments, present_classes
 from imglish.inference.palettes import class_colors
+from imglish.structures.instances import PanopticMap
 from tests.inference.tiny_weights import pixels, segmenter
 
 NAMES = ("sky", "fish", "star")
@@ -105,6 +106,25 @@ def test_an_answer_draws_itself(tmp_path: Path) -> None:
     assert drawn.mode == "RGB" and drawn.height >= 20 and drawn.width > 40
     expected = draw_classes(picture, found.classes, found.names, opacity=0.4)
     np.testing.assert_array_equal(np.asarray(drawn), np.asarray(expected))
+
+
+def test_segments_have_the_colours_of_their_classes_and_white_lines_between_them() -> None:
+    image, names = np.full((4, 9, 3), 100, np.uint8), ("cat", "dog")
+    ids = np.repeat([[7, 7, 7, 300, 300, 0, 0, 2, 2]], 4, axis=0).astype(np.int32)
+    found = PanopticMap(
+        ids=ids, segment_ids=np.array([300, 7, 2, 55]), labels=np.array([1, 1, 0, 0]),
+        crowd=np.zeros(4, np.bool_),
+    )  # fmt: skip
+    drawn = np.asarray(draw_segments(image, found, names))
+    classes = np.where(ids == 2, 0, np.where(ids == 0, -1, 1)).astype(np.int64)
+    expected = np.array(draw_classes(image, classes, names, legend=False))
+    expected[:, [3, 5, 7]] = 255  # two cats, side by side, are told apart
+    np.testing.assert_array_equal(drawn, expected)
+    none = np.zeros(0, np.int64)
+    nothing = PanopticMap(ids=0 * ids, segment_ids=none, labels=none, crowd=none.astype(np.bool_))
+    np.testing.assert_array_equal(draw_segments(image, nothing, names), image)
+    with pytest.raises(ValueError, match="sizes must agree"):
+        draw_segments(image[:2], found, names)
 
 
 def test_objects_have_frames_names_and_masks_in_the_colours_of_their_classes() -> None:

@@ -38,6 +38,13 @@ def test_a_case_worked_out_by_hand() -> None:
     assert scores["panoptic/pq/dog"] == 0.0 and "panoptic/pq/sea" not in scores
     assert scores["panoptic/pq"] == pytest.approx(1.75 / 3) and scores["panoptic/rq"] == pytest.approx(2 / 3)
     assert scores["panoptic/pq_things"] == 0.375 and scores["panoptic/pq_stuff"] == 1.0
+    metric = PanopticQuality(CLASSES, IS_THING)
+    metric.update(found, truth)
+    metric.update(segments([[3, 4]], {3: 0, 4: 0}), segments([[3, 5]], {3: 0, 5: 1}))
+    cat, dog, sky, sea = metric.of_classes()
+    # The second cat is found as it is, the third in vain; the first dog was found in vain, the second missed.
+    assert cat == pytest.approx((1.75 / 2.5, 0.875, 0.8, 2, 3)) and dog == (0, 0, 0, 1, 1)
+    assert sky == (1, 1, 1, 1, 1) and sea is None
 
 
 def test_void_and_crowds_excuse_what_was_found_in_them() -> None:

@@ -8,16 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from imglish.ops import assignment
 from imglish.ops.anchors import square_levels
 from imglish.ops.assignment import (
     BACKGROUND,
     UNCOUNTED,
+    Assignment,
     MaxOverlapRule,
     assign_atss,
     assign_max_overlap,
 )
 from imglish.ops.box_coding import box_centers
 from imglish.ops.boxes import pairwise_overlaps
+from tests.ops.largest_tensor import LargestTensor
 from tests.ops.test_boxes import boxes
 
 NONE = torch.zeros(0, 4)
@@ -127,6 +130,46 @@ def test_atss_leaves_crowds_out_where_asked() -> None:
     assert (assign_atss(levels, NONE, crowd_boxes=crowd).targets == BACKGROUND).all()
     near = assign_atss(levels, torch.tensor([[0.0, 0, 30, 30]]), crowd=0.5, crowd_boxes=crowd).targets
     assert (near.view(4, 4)[:, :2] == UNCOUNTED).all() and (near >= 0).any()
+
+
+def crowded(count: int, side: float, seed: int = 0) -> Tensor:
+    """Large boxes in a picture of that side."""
+    g = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=g) * side / 2
+    return torch.cat([corner, corner + (0.1 + 0.4 * torch.rand(count, 2, generator=g)) * side], dim=1)
+
+
+LARGE = square_levels({8: (64, 64), 16: (32, 32), 32: (16, 16)}, 8).anchors
+RULES = {
+    "proposals": MaxOverlapRule(positive=0.7, negative=0.3, low_quality=0.3, crowd=0.5),
+    "first": MaxOverlapRule(positive=0.7, negative=0.3, low_quality=0.3, share_best=False),
+    "regions": MaxOverlapRule(positive=0.5, negative=0.5),
+    "atss": None,
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_500_objects_of_a_picture_are_compared_some_at_a_time(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, rule = crowded(500, 512), RULES[name]
+    wanted[300:310] = wanted[:10]  # equal ones, in another part
+    crowd = crowded(300, 300, seed=1)
+
+    def assign() -> Assignment:
+        if rule is not None:
+            return assign_max_overlap(torch.cat(LARGE), wanted, rule, crowd)
+        return assign_atss(LARGE, wanted, crowd=0.9, crowd_boxes=crowd)
+
+    with LargestTensor() as at_once:
+        expected = assign()  # 2.7 million pairs
+    monkeypatch.setattr(assignment, "_PAIRS_AT_ONCE", 2**17)
+    with LargestTensor() as in_parts:
+        found = assign()
+    assert torch.equal(found.targets, expected.targets) and torch.equal(found.overlaps, expected.overlaps)
+    assert found.positive.sum() > 50 and len(found.targets.unique()) > 40
+    # The two sides of every pair, or its number, both of 8 bytes.
+    assert in_parts.bytes <= 8 * 2**17 < at_once.bytes <= 8 * 2**21
 
 
 @pytest.mark.parametrize("anchors", [NONE, SQUARE])

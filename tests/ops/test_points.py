@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from imglish.ops.points import sample_points, uncertain_points
+from imglish.ops import points as points_module
+from imglish.ops.points import sample_masks, sample_points, uncertain_points
+from tests.ops.largest_tensor import LargestTensor
 
 
 def drawn(seed: int, log: list[tuple[int, int]] | None = None) -> Callable[[int, int], Tensor]:
@@ -61,3 +63,17 @@ def test_all_or_none_may_be_uncertain_ones(importance: float, calls: int) -> Non
         torch.randn(3, 4, 4), 8, oversample=2, importance=importance, draw=drawn(0, log)
     )
     assert points.shape == (3, 8, 2) and len(log) == calls
+
+
+def test_masks_become_numbers_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    g = torch.Generator().manual_seed(0)
+    masks = torch.rand(40, 30, 50, generator=g) < 0.5
+    numbers, own = torch.randperm(40, generator=g)[:33], torch.rand(33, 7, 2, generator=g)
+    monkeypatch.setattr(points_module, "_PIXELS_AT_ONCE", 4 * 30 * 50)
+    with LargestTensor() as seen:
+        each = sample_masks(masks, numbers, own, torch.float32)
+        same = sample_masks(masks, numbers, own[:1], torch.float32)
+    assert seen.bytes == 4 * 4 * 30 * 50
+    assert torch.equal(each, sample_points(masks[numbers][:, None].float(), own)[:, 0])
+    assert torch.equal(same, sample_points(masks[numbers][None].float(), own[:1])[0])
+    assert sample_masks(masks[:0], numbers[:0], own[:1], torch.float64).shape == (0, 7)

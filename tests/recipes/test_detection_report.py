@@ -18,7 +18,6 @@ from imglish.metrics.coco_ap import NUMBERS
 from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.scoring import evaluate_recipe
 from tests.recipes.test_detected_pictures import IDS, NAMES, finished, pictures
-from tests.recipes.tiny_runs import error_line
 
 
 def make_right(root: Path, run: Path) -> int:
@@ -83,10 +82,3 @@ def test_a_report_tells_the_scores_and_shows_each_picture_once(
     edge = 12 + len(image) // 3 - 1
     assert np.abs(truth[zoom * (edge + 1) - 1, zoom * 20] - image[edge, 20]).max() > 40
     assert np.abs(truth[-1, -1] - image[-1, -1]).mean() < 40  # background, but for JPEG
-
-
-def test_segments_have_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = finished(pictures(tmp_path / "own"), tmp_path / "run", "mask2former", panoptic=True)
-    assert main(["evaluate", str(run), "--report", str(tmp_path / "out")]) == 1
-    assert "a run of panoptic segments has no report" in error_line(capsys.readouterr().err)
-    assert not (tmp_path / "out").exists()

@@ -17,6 +17,14 @@ def test_counted_costs_are_the_papers(name: str) -> None:
     assert costs.flops / 1e9 == pytest.approx(costs.published.flops, rel=0.01)
 
 
+@pytest.mark.parametrize("name", ["vit_base_setr_pup", "vit_large_setr_pup"])
+def test_setr_computes_no_map_that_its_head_does_not_read(name: str) -> None:
+    """The paper's rows have auxiliary heads besides, which have parameters and are left out in inference."""
+    costs = count(name)
+    assert costs.flops / 1e9 == pytest.approx(costs.published.flops, rel=0.01)
+    assert costs.parameters / 1e6 < costs.published.parameters
+
+
 @pytest.mark.parametrize(
     ("name", "millions"), [("vit_adapter_tiny_upernet", 36.062), ("vit_adapter_tiny_semantic_fpn", 12.168)]
 )

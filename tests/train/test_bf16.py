@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from imglish.errors import ConfigError
 from imglish.models.beit3.classification_heads import Beit3ForNlvr2
+from imglish.models.detectors.on_backbone import detector_on
 from imglish.tasks.base import Task
 from imglish.train.checkpoint import Checkpoints
 from imglish.train.config import OptimizerConfig, TrainConfig
@@ -24,6 +26,7 @@ from imglish.train.precision import autocast
 from imglish.train.state import TrainState
 from tests.tasks import (
     test_captioning,
+    test_detection,
     test_image_classification,
     test_masked_data_modeling,
     test_masked_image_modeling,
@@ -31,7 +34,7 @@ from tests.tasks import (
     test_retrieval,
     test_vqa,
 )
-from tests.tasks.tiny import with_noise
+from tests.tasks.tiny import CONFIG, with_noise
 
 TASKS: dict[str, tuple[Callable[[], Task], Callable[[], Any]]] = {
     "captioning": (test_captioning.build, test_captioning.caption_batch),
@@ -89,6 +92,22 @@ def test_every_task_computes_in_bf16_and_collects_gradients_in_fp32(name: str, r
     pairs = [(whole(found[key]).flatten(), g.flatten()) for key, g in gradients.items()]
     ours, theirs = (torch.cat(side) for side in zip(*pairs, strict=True))
     assert torch.cosine_similarity(ours, theirs, dim=0) > 0.99
+
+
+def test_boxes_to_find_stay_exact(ranks: Ranks) -> None:
+    """In bf16, which keeps 8 bits, a side at 1001 pixels would lie at 1000."""
+    torch.manual_seed(0)
+    vit, adapter, heads = replace(CONFIG, width=32, depth=4), test_detection.ADAPTER, test_detection.TWO_STAGE
+    model = detector_on(vit, "plain_vit", adapter, heads, num_classes=2)
+    given = test_detection.batch()
+    exact = torch.tensor([[4.3, 8.7, 28.1, 40.9], [30.2, 30.6, 1001.0, 62.3]])
+    assert not torch.equal(exact.bfloat16().float(), exact)
+    wrapped = parallelize(model, "auto", ranks, precision="bf16_params")
+    found = wrapped(given.images, given.sizes, tuple(replace(one, boxes=exact) for one in given.targets))
+    sample = found.boxes[0].sample
+    assert sample.is_truth.sum() == 4
+    torch.testing.assert_close(sample.matched[sample.is_truth], torch.cat([exact, exact]), rtol=0, atol=0)
+    assert sample.matched[sample.objects >= 0].unique(dim=0).tolist() == exact.tolist()
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

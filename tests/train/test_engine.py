@@ -11,6 +11,7 @@ from torch import nn
 from imglish.data.loader import Loaded, SinglePlan, Source, prefetch
 from imglish.errors import CheckpointError, DataFormatError
 from imglish.structures.batches import ImageBatch
+from imglish.tasks.base import StepOutput
 from imglish.train.checkpoint import Checkpoints, load_strictly
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from imglish.train.distributed import Ranks
@@ -113,6 +114,47 @@ class _Explodes(Rule):
     def training_step(self, batch: object) -> object:  # type: ignore[override]
         out = super().training_step(batch)  # type: ignore[arg-type]
         return out._replace(loss=out.loss * float("nan"))
+
+
+class _Weighs(Rule):
+    """One term over what the batch tells, one over what only the step finds: little in the first batch."""
+
+    def counts(self, batch: ImageBatch) -> dict[str, float]:  # type: ignore[override]
+        return {"told": 2.5 * len(batch.images)}
+
+    def training_step(self, batch: ImageBatch) -> StepOutput:
+        found = self.model(batch.images)[:, 0].square().sum()
+        count = batch.images.square().sum() * (0.001 if batch.sample_ids[0] == 0 else 1.0)
+        return StepOutput(found, {}, {"told": found, "seen": 3 * found}, {"seen": count})
+
+
+def test_terms_are_divided_by_what_the_update_or_the_micro_step_has(tmp_path: Path) -> None:
+    task, draw = _Weighs(0.0, pause=False), torch.Generator().manual_seed(0)
+    batches = [
+        ImageBatch(
+            images=torch.randn(3 + number, 8, generator=draw), sample_ids=torch.arange(number, 3 + 2 * number)
+        )
+        for number in range(2)
+    ]
+    sums = torch.stack([task.model(batch.images)[:, 0].square().sum() for batch in batches])
+    counts = torch.tensor([1.0, float(batches[1].images.square().sum())])  # the first is less, taken as 1
+    told, seen = sums.sum() / (2.5 * 7), (3 * sums / counts).mean()
+    wanted = torch.autograd.grad(told + seen, list(task.model.parameters()))
+    log = RunLog(tmp_path, title="", num_steps=1, tensorboard=False)
+    train(
+        task, TrainState(task.model, build_optimizer(task.model, OptimizerConfig()), None),
+        (Loaded(batch, ()) for batch in batches),
+        LoopConfig(
+            train=TrainConfig(num_steps=1, grad_accumulation=2, log_every=1, max_grad_norm=0.0),
+            optimizer=OptimizerConfig(), schedule=ScheduleConfig(), global_batch_size=7,
+        ),
+        ranks=ONE, checkpoints=Checkpoints(tmp_path, 1), log=log, skipped=SkippedLog(tmp_path, ONE),
+    )  # fmt: skip
+    (line,) = read_log(tmp_path / "metrics.jsonl")
+    norm = torch.cat([gradient.flatten() for gradient in wanted]).norm()
+    assert line["loss_told"] == pytest.approx(told.item(), rel=1e-5)
+    assert line["loss_seen"] == pytest.approx(seen.item(), rel=1e-5)
+    assert line["grad_norm"] == pytest.approx(norm.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])

@@ -115,7 +115,8 @@ def _notes(options: Segmentation, device: torch.device) -> str:
     return (
         f"\nIn brackets: the paper's, at 512 x 512. Here: {size}, {options.batch_size} pictures a step, on "
         f"{where}.\nA multiplication with its addition is one operation, as the paper counts. Memory is "
-        "measured on a GPU only.\nOur SETR-PUP rows make maps of all strides and read one; the paper's not."
+        "measured on a GPU only.\nOur SETR-PUP rows have no auxiliary heads and so fewer parameters than "
+        "the paper's."
     )
 
 

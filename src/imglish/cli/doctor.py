@@ -132,7 +132,7 @@ def _threads(machine: Machine) -> Fact:
 
 def _weights() -> Fact:
     """The World model that ships in the package."""
-    folders = [find_run(EMBEDDED, part) for part in ("encoder", "visual_tokenizer")]
+    folders = [find_run(EMBEDDED, part) for part in ("encoder", "visual_tokenizer", "heads")]
     sizes = [folder.weights_path.stat().st_size for folder in folders if folder.weights_path.is_file()]
     if len(sizes) < len(folders):
         return Fact(

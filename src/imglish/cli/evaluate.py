@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,12 +17,16 @@ from imglish.cli.usage import UsageError, did_you_mean
 from imglish.recipes.config import RunConfig
 from imglish.recipes.detection_config import DetectionTask
 from imglish.recipes.detection_report import report_detection
+from imglish.recipes.panoptic_report import report_panoptic
 from imglish.recipes.predictions import write_predictions
 from imglish.recipes.run_folder import RunFolder
 from imglish.recipes.runs import RECIPES
 from imglish.recipes.scoring import evaluate_recipe, evaluate_weights
 from imglish.recipes.segmentation_report import report_segmentation
 
+_Reporter = Callable[
+    [RunConfig, Path | str, Literal["validation", "test"], Path, Callable[[int, int], None]], dict[str, float]
+]
 USAGE = """usage: imglish evaluate RECIPE|FOLDER [--split SPLIT] [--predictions FILE] [--report FOLDER]
                         [--SETTING VALUE ...]
        imglish evaluate RECIPE --weights NAME|FILE [--split SPLIT] [--predictions FILE] [--report FOLDER]
@@ -105,8 +109,7 @@ def _report(options: Evaluate, weights: Path | str, split: Literal["validation",
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("scoring", total=None)
-        report = report_detection if isinstance(options.settings.task, DetectionTask) else report_segmentation
-        scores = report(
+        scores = _reporter(options.settings)(
             options.settings,
             weights,
             split,
@@ -115,6 +118,13 @@ def _report(options: Evaluate, weights: Path | str, split: Literal["validation",
         )
     print_scores(Path(weights), scores)
     print(out / "report.html")
+
+
+def _reporter(config: RunConfig) -> _Reporter:
+    """What writes the report of a run."""
+    if not isinstance(config.task, DetectionTask):
+        return report_segmentation
+    return report_panoptic if config.task.panoptic else report_detection
 
 
 def _find(name: str) -> Path:

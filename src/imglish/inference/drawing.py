@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from imglish.inference.palettes import class_colors
+from imglish.structures.instances import PanopticMap
 
 _MARGIN = 6  # pixels around a legend's entries
 _SHARE = 28  # an entry is this part of the picture's height, within
@@ -63,6 +64,37 @@ def draw_classes(
     return (
         _with_legend(picture, [(names[i], tuple(colors[i].tolist())) for i in present]) if legend else picture
     )
+
+
+def draw_segments(
+    image: NDArray[np.uint8], segments: PanopticMap, names: Sequence[str], *, opacity: float = 0.6
+) -> Image.Image:
+    """Lay the colours of classes over a picture, with a white line where one segment ends.
+
+    Args:
+        image: uint8 (H, W, 3).
+        segments: Of the picture.
+        names: Of all classes.
+        opacity: Of the colours, in [0, 1].
+
+    Returns:
+        An RGB picture; what belongs to no segment keeps its own colours.
+
+    Raises:
+        ValueError: The map has another size than the picture, or the opacity is outside [0, 1].
+    """
+    order = np.argsort(segments.segment_ids)
+    known = segments.segment_ids[order]
+    places = np.searchsorted(known, segments.ids).clip(max=max(len(known) - 1, 0))
+    classes = np.full(segments.ids.shape, -1, np.int64)
+    if len(known):
+        classes = np.where(known[places] == segments.ids, segments.labels[order][places], -1)
+    drawn = np.array(draw_classes(image, classes, names, opacity=opacity, legend=False))
+    border = np.zeros(classes.shape, np.bool_)
+    border[:, 1:] |= segments.ids[:, 1:] != segments.ids[:, :-1]
+    border[1:] |= segments.ids[1:] != segments.ids[:-1]
+    drawn[border] = _WHITE
+    return Image.fromarray(drawn)
 
 
 def draw_objects(

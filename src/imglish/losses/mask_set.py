@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from imglish.losses.segmentation import IGNORED_CLASS
 from imglish.ops.matching import assign
-from imglish.ops.points import DrawPoints, sample_points, uncertain_points
+from imglish.ops.points import DrawPoints, sample_masks, sample_points, uncertain_points
 from imglish.ops.precision import at_least_fp32
 from imglish.structures.mask_predictions import MaskPredictions, MaskTargets
 
@@ -82,7 +82,8 @@ def matching_costs(
         (Q, G).
     """
     predicted = sample_points(masks[None], points[None])[0]
-    wanted = sample_points(targets.masks[None].to(predicted.dtype), points[None])[0]
+    every = torch.arange(len(targets.masks), device=targets.masks.device)
+    wanted = sample_masks(targets.masks, every, points[None], predicted.dtype)
     class_cost = -classes.softmax(dim=1)[:, targets.classes]
     inside, outside = F.softplus(-predicted), F.softplus(predicted)
     mask_cost = (inside @ wanted.T + outside @ (1 - wanted).T) / len(points)
@@ -155,7 +156,7 @@ def _terms(
     )
     counts = [len(queries) for queries, _ in pairs]
     wanted_at = [
-        sample_points(wanted.masks[numbers][:, None].to(logits.dtype), part)[:, 0]
+        sample_masks(wanted.masks, numbers, part, logits.dtype)
         for wanted, (_, numbers), part in zip(targets, pairs, points.split(counts), strict=True)
     ]
     predicted, wanted_points = sample_points(logits[:, None], points)[:, 0], torch.cat(wanted_at)

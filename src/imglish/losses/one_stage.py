@@ -62,15 +62,16 @@ class OneStageLoss:
 class OneStageTerms(NamedTuple):
     """Weighted terms of a batch, each a sum over cells of all levels, and what each is divided by.
 
-    The official code averages the divisors over ranks, and takes 1 where one is less.
+    The official code averages the divisors over ranks, and takes 1 where one is less. Those that
+    `known_counts` gives are known before anything is predicted.
 
     Args:
         classes: (Quality) focal loss.
         boxes: GIoU.
         quality: Cross entropy of centerness (ATSS), or of distributions of sides (GFL).
-        class_count: The targets' ``num_found``, which is known before anything is predicted.
+        class_count: The targets' ``num_found``.
         box_count: Sum of the weights of boxes, without gradient: of ATSS how central their cells are, of GFL
-            their largest scores, which are known after prediction only.
+            their largest scores, which predictions tell.
         quality_count: The same as ``class_count`` (ATSS), or as ``box_count`` (GFL).
     """
 
@@ -81,14 +82,35 @@ class OneStageTerms(NamedTuple):
     box_count: Tensor
     quality_count: Tensor
 
+    def sums(self) -> dict[str, Tensor]:
+        """The terms by name."""
+        return {"classes": self.classes, "boxes": self.boxes, "quality": self.quality}
+
+    def counts(self) -> dict[str, Tensor]:
+        """What they are divided by, by the same names."""
+        return {"classes": self.class_count, "boxes": self.box_count, "quality": self.quality_count}
+
 
 def mean_terms(terms: OneStageTerms) -> dict[str, Tensor]:
     """Each term divided by its count, by name; the loss of a batch by itself is their sum."""
-    counts = (terms.class_count, terms.box_count, terms.quality_count)
-    sums = {"classes": terms.classes, "boxes": terms.boxes, "quality": terms.quality}
-    return {
-        name: total / count.clamp(min=1) for (name, total), count in zip(sums.items(), counts, strict=True)
-    }
+    counts = terms.counts()
+    return {name: total / counts[name].clamp(min=1) for name, total in terms.sums().items()}
+
+
+def known_counts(levels: AnchorLevels, targets: DenseTargets, *, by_scores: bool) -> dict[str, float]:
+    """What sums of `OneStageTerms` are divided by, as far as it is known before anything is predicted.
+
+    Args:
+        levels: Anchors; `ops.anchors.square_levels` makes them.
+        targets: Of `dense_targets` for these levels.
+        by_scores: True of GFL, whose boxes count by its own scores.
+    """
+    num_found = float(targets.num_found)
+    if by_scores:
+        return {"classes": num_found}
+    # In float64, or the sum would depend on which rank adds what.
+    central = float(_central(levels, targets).sum(dtype=torch.float64))
+    return {"classes": num_found, "boxes": central, "quality": num_found}
 
 
 @torch.no_grad()
@@ -149,8 +171,7 @@ def _atss_terms(predictions: AtssPredictions, targets: DenseTargets, loss: OneSt
     classes, deltas = _joined(predictions.classes), _joined(predictions.deltas)
     found = targets.labels >= 0
     anchors = torch.cat(predictions.levels.anchors).expand_as(targets.boxes)[found]
-    wanted = targets.boxes[found]
-    central = centerness(box_centers(anchors), wanted)
+    wanted, central = targets.boxes[found], _central(predictions.levels, targets)
     boxes = decode_boxes(anchors, deltas[found], stds=ATSS_STDS)
     quality = summed_binary_cross_entropy(_joined(predictions.centerness)[found], central)
     labels = targets.labels[targets.counted]
@@ -163,6 +184,13 @@ def _atss_terms(predictions: AtssPredictions, targets: DenseTargets, loss: OneSt
         central.sum(),
         targets.num_found,
     )
+
+
+def _central(levels: AnchorLevels, targets: DenseTargets) -> Tensor:
+    """How central each cell with an object lies in it: (number of them,)."""
+    found = targets.labels >= 0
+    anchors = torch.cat(levels.anchors).expand_as(targets.boxes)[found]
+    return centerness(box_centers(anchors), targets.boxes[found])
 
 
 def _gfl_terms(predictions: GflPredictions, targets: DenseTargets, loss: OneStageLoss) -> OneStageTerms:

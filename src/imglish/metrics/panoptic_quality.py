@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,24 @@ from imglish.metrics.base import sum_over_ranks
 from imglish.structures.instances import PanopticMap
 
 _MATCHED = 0.5  # IoU above which two segments are one; then no third can be
+
+
+class ClassQuality(NamedTuple):
+    """What was counted of a class that was true or found.
+
+    Args:
+        pq: Panoptic quality, ``sq`` times ``rq``; all three lie in [0, 1].
+        sq: Mean IoU of the segments that match.
+        rq: Their share of all, a segment that matches nothing counting half.
+        num_true: True segments, crowds left out.
+        num_found: Found ones, those that are excused left out.
+    """
+
+    pq: float
+    sq: float
+    rq: float
+    num_true: int
+    num_found: int
 
 
 class PanopticQuality:
@@ -103,6 +122,15 @@ class PanopticQuality:
             for label, name in enumerate(self._classes)
             if seen[label]
         }
+
+    def of_classes(self) -> tuple[ClassQuality | None, ...]:
+        """The qualities of each class in the order of labels; None where it was neither true nor found."""
+        qualities, (_, matched, in_vain, missed) = torch.stack(self._qualities()).T.tolist(), self._counts
+        num_true, num_found = (matched + missed).tolist(), (matched + in_vain).tolist()
+        return tuple(
+            ClassQuality(pq, sq, rq, int(true), int(found)) if seen else None
+            for (pq, sq, rq, seen), true, found in zip(qualities, num_true, num_found, strict=True)
+        )
 
     def _qualities(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """PQ, SQ and RQ of each class, and whether it was true or found: all (C,)."""

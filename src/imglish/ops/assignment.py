@@ -19,6 +19,9 @@ from imglish.ops.boxes import pairwise_overlaps
 BACKGROUND = -1  # finds nothing, and must say so
 UNCOUNTED = -2  # neither right nor wrong: takes no part in the loss
 _LEAST_INSIDE = 0.01  # pixels by which ATSS wants the anchor's centre inside the annotated box
+# Pairs of anchor and box whose overlaps are computed together: those of 500 boxes with all anchors of a
+# picture of 1333 x 800 would take a gigabyte and more.
+_PAIRS_AT_ONCE = 2**21
 
 
 class Assignment(NamedTuple):
@@ -90,29 +93,44 @@ def assign_max_overlap(
         targets = torch.full(anchors.shape[:1], BACKGROUND, device=anchors.device)
         targets[_in_crowd(anchors, rule.crowd, crowd_boxes)] = UNCOUNTED
         return Assignment(targets, anchors.new_zeros(len(anchors)))
-    overlaps = pairwise_overlaps(boxes, anchors)
-    largest, nearest = overlaps.max(dim=0)
+    in_crowd = _in_crowd(anchors, rule.crowd, crowd_boxes)
+    largest = anchors.new_full((len(anchors),), -1.0)
+    nearest = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
+    last, start = torch.full_like(nearest, -1), 0
+    for some in boxes.split(_boxes_at_once(anchors)):
+        overlaps = pairwise_overlaps(some, anchors)
+        most, number = overlaps.max(dim=0)
+        nearest = torch.where(most > largest, number + start, nearest)
+        largest = torch.maximum(largest, most)  # stays no number where an anchor is none
+        if rule.low_quality is not None:
+            own = _last_of_low_quality(overlaps.masked_fill(in_crowd, -1.0), rule, rule.low_quality)
+            last = torch.where(own >= 0, own + start, last)
+        start += len(some)
     targets = torch.full_like(nearest, UNCOUNTED)
     targets[largest < rule.negative] = BACKGROUND
     targets = torch.where(largest >= rule.positive, nearest, targets)
-    in_crowd = _in_crowd(anchors, rule.crowd, crowd_boxes)
     targets[in_crowd] = UNCOUNTED
-    if rule.low_quality is not None:
-        targets = _add_low_quality(targets, overlaps.masked_fill(in_crowd, -1.0), rule)
-    return Assignment(targets, largest)
+    return Assignment(torch.where(last >= 0, last, targets), largest)
 
 
-def _add_low_quality(targets: Tensor, overlaps: Tensor, rule: MaxOverlapRule) -> Tensor:
-    """Give boxes their best anchors; overlaps (G, N)."""
-    assert rule.low_quality is not None
+def _last_of_low_quality(overlaps: Tensor, rule: MaxOverlapRule, least: float) -> Tensor:
+    """The last of G boxes that has each anchor as its best, if it is good enough, else -1.
+
+    Args:
+        overlaps: (G, N).
+        rule: Whether boxes share.
+        least: Overlap that is good enough.
+
+    Returns:
+        int64 (N,).
+    """
     best, first = overlaps.max(dim=1)
     wanted = overlaps == best[:, None]
     if not rule.share_best:
         wanted = torch.zeros_like(wanted).scatter_(1, first[:, None], True)
-    wanted &= (best >= rule.low_quality)[:, None]
-    numbers = torch.arange(len(overlaps), device=targets.device)[:, None]
-    last = torch.where(wanted, numbers, -1).amax(dim=0)
-    return torch.where(last >= 0, last, targets)
+    wanted &= (best >= least)[:, None]
+    numbers = torch.arange(len(overlaps), device=overlaps.device)[:, None]
+    return torch.where(wanted, numbers, -1).amax(dim=0)
 
 
 def assign_atss(
@@ -144,11 +162,32 @@ def assign_atss(
     none = anchors.new_zeros(len(anchors))
     if len(boxes) == 0 or len(anchors) == 0:
         return Assignment(targets, none)
+    counts = [len(level) for level in levels]
+    most, start = torch.full_like(none, -1.0), 0
+    for some in boxes.split(_boxes_at_once(anchors)):
+        own, number = _atss_overlaps(anchors, counts, some, in_crowd, num_candidates).max(dim=1)
+        targets = torch.where(own > most, number + start, targets)
+        most, start = torch.maximum(most, own), start + len(some)
+    return Assignment(targets, torch.where(most >= 0, most, none))
+
+
+def _atss_overlaps(
+    anchors: Tensor, counts: Sequence[int], boxes: Tensor, in_crowd: Tensor, num_candidates: int
+) -> Tensor:
+    """Overlaps (N, G) of anchors with the boxes that they may find, -1 with all others.
+
+    Args:
+        anchors: (N, 4), level by level.
+        counts: How many each level has.
+        boxes: (G, 4).
+        in_crowd: Which anchors do not count, bool (N,).
+        num_candidates: Of each level.
+    """
     overlaps = pairwise_overlaps(anchors, boxes)
     centers = box_centers(anchors)
     far = (centers[:, None] - box_centers(boxes)).pow(2).sum(dim=2).sqrt()
     far = far.masked_fill(in_crowd[:, None], float("inf"))
-    candidates = _nearest(far, [len(level) for level in levels], num_candidates)
+    candidates = _nearest(far, counts, num_candidates)
     shared = overlaps.gather(0, candidates)
     # One candidate has no deviation: its own overlap is the limit then.
     deviation = shared.std(dim=0) if len(candidates) > 1 else torch.zeros_like(shared[0])
@@ -157,9 +196,12 @@ def assign_atss(
     )
     chosen = (shared >= shared.mean(dim=0) + deviation) & (inside > _LEAST_INSIDE)
     wanted = torch.zeros_like(overlaps, dtype=torch.bool).scatter_(0, candidates, chosen)
-    most, number = torch.where(wanted, overlaps, -1.0).max(dim=1)
-    found = most >= 0
-    return Assignment(torch.where(found, number, targets), torch.where(found, most, none))
+    return torch.where(wanted, overlaps, -1.0)
+
+
+def _boxes_at_once(anchors: Tensor) -> int:
+    """How many boxes are compared with all anchors together."""
+    return max(1, _PAIRS_AT_ONCE // len(anchors))
 
 
 def _nearest(far: Tensor, counts: Sequence[int], num_candidates: int) -> Tensor:
@@ -173,6 +215,9 @@ def _nearest(far: Tensor, counts: Sequence[int], num_candidates: int) -> Tensor:
 
 def _in_crowd(anchors: Tensor, limit: float | None, crowd_boxes: Tensor | None) -> Tensor:
     """Which anchors lie in a crowd box with more than a share of their area: bool (N,)."""
-    if limit is None or crowd_boxes is None or len(crowd_boxes) == 0:
-        return torch.zeros(len(anchors), dtype=torch.bool, device=anchors.device)
-    return pairwise_overlaps(anchors, crowd_boxes, "iof").amax(dim=1) > limit
+    inside = torch.zeros(len(anchors), dtype=torch.bool, device=anchors.device)
+    if limit is None or crowd_boxes is None or len(anchors) == 0:
+        return inside
+    for some in crowd_boxes.split(_boxes_at_once(anchors)):
+        inside |= (pairwise_overlaps(anchors, some, "iof") > limit).any(dim=1)
+    return inside

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_PIXELS_AT_ONCE = 2**24  # of masks that are turned into numbers together
 DrawPoints = Callable[[int, int], Tensor]  # from N and P to uniform (x, y) in [0, 1), (N, P, 2)
 
 
@@ -18,6 +19,30 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     """
     grid = (2 * points.to(maps.dtype) - 1)[:, None]
     return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[:, :, 0]
+
+
+def sample_masks(masks: Tensor, numbers: Tensor, points: Tensor, dtype: torch.dtype) -> Tensor:
+    """Read some masks at points, each at its own; as numbers, all of them would fill gigabytes.
+
+    Args:
+        masks: bool (G, H, W).
+        numbers: Which are read, int64 (N,).
+        points: (N, P, 2) as in `sample_points`, or (1, P, 2) where all are read at the same.
+        dtype: What is computed in.
+
+    Returns:
+        (N, P), in [0, 1].
+    """
+    if len(numbers) == 0:
+        return points.new_zeros(0, points.shape[1], dtype=dtype)
+    count = max(1, _PIXELS_AT_ONCE // max(1, masks[0].numel()))
+    places = points.expand(len(numbers), -1, -1).split(count)
+    return torch.cat(
+        [
+            sample_points(masks[some][:, None].to(dtype), place)[:, 0]
+            for some, place in zip(numbers.split(count), places, strict=True)
+        ]
+    )
 
 
 def uncertain_points(

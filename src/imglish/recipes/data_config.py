@@ -310,6 +310,8 @@ class CocoInstancesData:
         train_images: The folder of its pictures.
         validation: The json that is scored.
         validation_images: The folder of its pictures.
+        test: The json of pictures that are predicted; it need not have annotations, and is not scored then.
+        test_images: The folder of its pictures.
         semantic: Folder of class maps, in it one for each of the two folders of pictures, for HTC's semantic
             branch; empty where there are none.
         semantic_first: The value of class 0 in these maps.
@@ -322,6 +324,8 @@ class CocoInstancesData:
     train_images: str = "train2017"
     validation: str = "annotations/instances_val2017.json"
     validation_images: str = "val2017"
+    test: str = "annotations/image_info_test-dev2017.json"
+    test_images: str = "test2017"
     semantic: str = ""
     semantic_first: int = 0
     num_validation: int = 0
@@ -342,6 +346,9 @@ class CocoPanopticData:
         validation: The json that is scored.
         validation_images: The folder of its pictures.
         validation_maps: The folder of its segment maps.
+        test: A json of pictures that are predicted; annotations in it are not looked at, and its categories
+            neither: they are those of ``validation``.
+        test_images: The folder of its pictures.
         num_validation: Pictures that are scored; 0 scores all.
     """
 
@@ -353,6 +360,8 @@ class CocoPanopticData:
     validation: str = "annotations/panoptic_val2017.json"
     validation_images: str = "val2017"
     validation_maps: str = "annotations/panoptic_val2017"
+    test: str = "annotations/image_info_test-dev2017.json"
+    test_images: str = "test2017"
     num_validation: int = 0
 
     def __post_init__(self) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 
 from imglish.data.detection import DetectionDataset, collate_detection
 from imglish.data.formats.detection_results import PictureResult, write_detections, write_panoptic
+from imglish.recipes.assembly.base import Scored
 from imglish.recipes.config import RunConfig
 from imglish.recipes.detection_config import DetectionTask
-from imglish.recipes.detection_records import detection_files, panoptic_file
+from imglish.recipes.detection_records import detection_files, segment_categories
 from imglish.recipes.scoring import Ready
 from imglish.structures.batches import DetectionBatch
 from imglish.structures.instances import PanopticMap
@@ -23,12 +24,15 @@ from imglish.tasks.two_stage_detection import TwoStageDetectionTask
 ObjectsTask = OneStageDetectionTask | TwoStageDetectionTask | SparseDetectionTask | InstanceSegmentationTask
 
 
-def write_found(config: RunConfig, ready: Ready, out: Path, progress: Callable[[int, int], None]) -> int:
-    """Write the objects or segments of every picture that is scored.
+def write_found(
+    config: RunConfig, ready: Ready, split: Scored, out: Path, progress: Callable[[int, int], None]
+) -> int:
+    """Write the objects or segments of every picture of a split.
 
     Args:
         config: Of the run.
-        ready: Its weights in their model.
+        ready: Its weights in their model, with the split.
+        split: "validation" or "test".
         out: The json, which appears whole or not at all; of segments the PNGs lie in a folder of its name.
         progress: Called with the pictures done and all.
 
@@ -46,12 +50,12 @@ def write_found(config: RunConfig, ready: Ready, out: Path, progress: Callable[[
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     if isinstance(task, InstanceSegmentationTask) and config.task.panoptic:
-        categories = panoptic_file(config.data, "validation").categories
+        categories = segment_categories(config.data, split)
         segments = _segments(task, data, ready, progress)
         count = write_panoptic(partial, out.with_suffix(""), segments, categories)
     else:
         found = _objects(task, data, ready, progress)
-        count = write_detections(partial, found, detection_files(config.data, "validation").categories)
+        count = write_detections(partial, found, detection_files(config.data, split).categories)
     partial.replace(out)
     return count
 

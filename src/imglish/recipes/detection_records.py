@@ -6,14 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-from imglish.data.detection import SemanticMaps
-from imglish.data.formats.coco import read_instances
+from imglish.data.detection import Record, SemanticMaps, scored_on
+from imglish.data.formats.coco import read_categories, read_instances
 from imglish.data.formats.instances import Category, InstanceRecords, InstancesFile
 from imglish.data.formats.panoptic import PanopticFile, read_panoptic
 from imglish.data.formats.yolo import find_yolo, read_yolo, read_yolo_classes
-from imglish.data.world.files import read_world
 from imglish.errors import ConfigError, DataFormatError
 from imglish.recipes.data_config import (
     CocoInstancesData,
@@ -22,10 +22,10 @@ from imglish.recipes.data_config import (
     FolderData,
     YoloData,
 )
-from imglish.recipes.records import WORLD_SPLITS
+from imglish.recipes.records import world_split
 
 log = logging.getLogger(__name__)
-Split = Literal["train", "validation"]
+Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,20 +54,37 @@ class DetectionFiles:
         """Whether every object has an outline, so that masks can be scored."""
         return self.records.num_outlines == self.records.num_objects > 0
 
-    def usable(self) -> DetectionFiles:
+    def usable(self, *, needs_objects: bool = True) -> DetectionFiles:
         """The same; what is left out is counted in the log.
+
+        Args:
+            needs_objects: False takes pictures of which nobody has told what is there.
 
         Raises:
             DataFormatError: There is no object on any picture.
         """
         _tell(self.problems)
-        if not self.records.num_objects:
+        if needs_objects and not self.records.num_objects:
             reason = f"; the first problem: {self.problems[0]}" if self.problems else ""
             raise DataFormatError(
                 f"{self.records[0].image.path.parent}: none of the {len(self.records)} pictures has an "
                 f"object that can be used; expected annotations{reason}"
             )
         return self
+
+
+class SegmentedPictures(NamedTuple):
+    """Pictures of a split that segments are found in.
+
+    Args:
+        categories: In the order of their labels.
+        records: Pictures.
+        told: Whether their true segments are known.
+    """
+
+    categories: tuple[Category, ...]
+    records: Sequence[Record]
+    told: bool
 
 
 def detection_files(
@@ -77,27 +94,32 @@ def detection_files(
 
     Args:
         data: Where they are.
-        split: Which.
+        split: Which; pictures of a test split need not have objects.
         categories: Those of training, where they are known: labels must mean the same.
 
     Raises:
-        ConfigError: The data has no objects.
+        ConfigError: The data has no objects, or no such split.
         DataFormatError: A file or folder is missing or damaged, or the split has other categories.
     """
     match data:
         case FolderData():
-            files = read_world(data.root)
-            name = WORLD_SPLITS[split]
+            files, name = world_split(data, split)
             found = read_instances(files.instances(name), files.images(name))
             return _files(found, SemanticMaps(folder=files.masks(name), first=1))
         case CocoInstancesData():
-            found = _coco(data, split)
+            annotations, images = _coco_paths(data, split)
+            path = data.root / annotations
+            found = read_instances(path, data.root / images, needs_objects=split != "test")
             if categories is not None:
-                _check_same(found.categories, categories, data)
-            images = data.train_images if split == "train" else data.validation_images
+                _check_same(found.categories, categories, path)
             folder = data.root / data.semantic / images if data.semantic else None
             return _files(found, SemanticMaps(folder=folder, first=data.semantic_first) if folder else None)
         case YoloData():
+            if split == "test":
+                raise ConfigError(
+                    "data.kind yolo has no test split; give --split validation, or predict pictures by "
+                    "imglish predict"
+                )
             return _files(read_yolo(find_yolo(data.root, split), read_yolo_classes(data.root)), None)
         case _:
             raise ConfigError(
@@ -105,27 +127,63 @@ def detection_files(
             )
 
 
-def panoptic_file(data: DataConfig, split: Split) -> PanopticFile:
+def panoptic_file(
+    data: DataConfig, split: Split, categories: Sequence[Category] | None = None
+) -> PanopticFile:
     """Pictures cut into segments of a split; what is left out is counted in the log.
 
-    Errors are those of `detection_files`.
+    Arguments and errors are those of `detection_files`; the test split of `CocoPanopticData` is not cut so.
     """
+    found, path = _panoptic(data, split)
+    if categories is not None:
+        _check_same(found.categories, categories, path, with_kinds=True)
+    _tell(found.problems)
+    return found
+
+
+def segmented_pictures(
+    data: DataConfig, split: Split, categories: Sequence[Category] | None = None
+) -> SegmentedPictures:
+    """The same for pictures to predict, too: those of COCO's test split, whose segments nobody has told.
+
+    Arguments and errors are those of `detection_files`.
+    """
+    if not isinstance(data, CocoPanopticData) or split != "test":
+        file = panoptic_file(data, split, categories)
+        return SegmentedPictures(file.categories, file.records, told=True)
+    path = data.root / data.validation
+    known = read_categories(path)  # COCO's file of test pictures has things alone
+    if categories is not None:
+        _check_same(known, categories, path, with_kinds=True)
+    found = read_instances(data.root / data.test, data.root / data.test_images, needs_objects=False)
+    _tell(found.problems)
+    return SegmentedPictures(known, scored_on(found.records), told=False)  # objects are no segments
+
+
+def segment_categories(data: DataConfig, split: Split) -> tuple[Category, ...]:
+    """The categories that labels of segments are of; errors are those of `detection_files`."""
+    if isinstance(data, CocoPanopticData):
+        return read_categories(data.root / (data.train if split == "train" else data.validation))
+    return panoptic_file(data, split).categories
+
+
+def _panoptic(data: DataConfig, split: Split) -> tuple[PanopticFile, Path]:
+    """Pictures cut into segments, and the json that has them."""
     match data:
         case FolderData():
-            world, name = read_world(data.root), WORLD_SPLITS[split]
-            found = read_panoptic(world.panoptic(name), world.images(name), world.panoptic_maps(name))
+            world, name = world_split(data, split)
+            path = world.panoptic(name)
+            return read_panoptic(path, world.images(name), world.panoptic_maps(name)), path
         case CocoPanopticData():
             paths = (
                 (data.train, data.train_images, data.train_maps)
                 if split == "train"
                 else (data.validation, data.validation_images, data.validation_maps)
             )
-            annotations, images, maps = (data.root / path for path in paths)
-            found = read_panoptic(annotations, images, maps)
+            path, images, maps = (data.root / path for path in paths)
+            return read_panoptic(path, images, maps), path
         case _:
             raise ConfigError(f"data.kind {data.kind} has no segments; expected folder or coco_panoptic")
-    _tell(found.problems)
-    return found
 
 
 def _tell(problems: Sequence[str]) -> None:
@@ -138,30 +196,32 @@ def _tell(problems: Sequence[str]) -> None:
         )
 
 
-def _coco(data: CocoInstancesData, split: Split) -> InstancesFile:
-    paths = (data.train, data.train_images) if split == "train" else (data.validation, data.validation_images)
-    annotations, images = (data.root / path for path in paths)
-    return read_instances(annotations, images)
+def _coco_paths(data: CocoInstancesData, split: Split) -> tuple[str, str]:
+    """The json and the folder of pictures of a split."""
+    match split:
+        case "train":
+            return data.train, data.train_images
+        case "validation":
+            return data.validation, data.validation_images
+        case "test":
+            return data.test, data.test_images
 
 
-def _check_same(found: Sequence[Category], expected: Sequence[Category], data: CocoInstancesData) -> None:
-    """Refuse a file whose labels mean something else."""
-    for mine, theirs in zip_longest(found, expected):
-        if (
-            mine is None
-            or theirs is None
-            or (mine.category_id, mine.name) != (theirs.category_id, theirs.name)
-        ):
+def _check_same(
+    found: Sequence[Category], expected: Sequence[Category], path: Path, *, with_kinds: bool = False
+) -> None:
+    """Refuse a file whose labels mean something else; ``with_kinds`` also where things are stuff."""
+    said, told = ([_said(one, with_kinds) for one in categories] for categories in (found, expected))
+    for mine, theirs in zip_longest(said, told, fillvalue="no category"):
+        if mine != theirs:
             raise DataFormatError(
-                f"{data.root / data.validation}: has {_said(mine)} where training has {_said(theirs)}; "
-                "expected the same categories in both files"
+                f"{path}: has {mine} where training has {theirs}; expected the same categories in both files"
             )
 
 
-def _said(category: Category | None) -> str:
-    if category is None:
-        return "no category"
-    return f"category {category.category_id} {category.name!r}"
+def _said(category: Category, with_kind: bool) -> str:
+    kind = (" (a thing)" if category.is_thing else " (stuff)") if with_kind else ""
+    return f"category {category.category_id} {category.name!r}{kind}"
 
 
 def _files(found: InstancesFile, semantic: SemanticMaps | None) -> DetectionFiles:

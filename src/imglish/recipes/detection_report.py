@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imglish.data.detection import DetectionDataset, collate_detection, read_picture_of
 from imglish.decoding.found_objects import FoundObjects, mask_pixels
-from imglish.errors import ConfigError, DataFormatError
+from imglish.errors import ConfigError
 from imglish.evaluation.detection_report import (
     DetectedClass,
     DetectedPicture,
@@ -29,11 +29,11 @@ from imglish.recipes.config import RunConfig
 from imglish.recipes.detection_config import DetectionTask
 from imglish.recipes.detection_predictions import ObjectsTask
 from imglish.recipes.run_folder import RunFolder
+from imglish.recipes.scored_pictures import BestAndWorst, Rated, whole_samples
 from imglish.recipes.scoring import Ready, scored_alone
 from imglish.structures.instances import ScoredTruth
 
 Progress = Callable[[int, int], None]
-_SHOWN = 6  # pictures of each end
 _MIN_SCORE = 0.3  # of objects that are drawn
 _MEANINGS = dict(
     zip(
@@ -57,12 +57,9 @@ _MEANINGS = dict(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Rated:
-    """A picture's number in the set, the AP of its boxes alone, what is true and what was found."""
+class _Seen(NamedTuple):
+    """What is true of a picture and what was found."""
 
-    number: int
-    box_ap: float
     truth: ScoredTruth
     found: FoundObjects
 
@@ -75,7 +72,7 @@ def report_detection(
     Args:
         config: The settings of the run, or of the recipe on whose data official weights are scored.
         weights: The folder of the run as a path; official weights by name, or a file of them, as a text.
-        split: "validation"; there is no test split.
+        split: "validation" or "test".
         out: The folder for ``report.html`` and ``results.json``.
         progress: Called with the pictures done and all.
 
@@ -88,8 +85,7 @@ def report_detection(
         DataFormatError: A file or folder of the data is missing, or every picture is damaged.
     """
     if not isinstance(config.task, DetectionTask) or config.task.panoptic:
-        kind = "panoptic segments" if isinstance(config.task, DetectionTask) else config.task.kind
-        raise ConfigError(f"a run of {kind} has no report; expected one that finds objects")
+        raise ConfigError(f"a run of {config.task.kind} finds no objects; expected one that does")
     with scored_alone(config, weights, split) as ready:
         return _report(ready, str(weights), split, out, progress)
 
@@ -98,37 +94,21 @@ def report_detection(
 def _report(ready: Ready, title: str, split: str, out: Path, progress: Progress) -> dict[str, float]:
     task, data = ready.assembly.task.eval(), ready.assembly.evaluation_set
     assert isinstance(task, ObjectsTask) and isinstance(data, DetectionDataset)
-    assert isinstance(task.metrics, CocoAp)  # segments have no report
+    assert isinstance(task.metrics, CocoAp)
     names = _class_names(ready.folder)
     counts = np.zeros(len(names), np.int64)
     task.metrics.reset()
-    best: list[_Rated] = []
-    worst: list[_Rated] = []
-    num_skipped = num_rated = 0
-    for number in range(len(data)):
-        try:
-            sample = data.get(number, np.random.default_rng(0))
-        except DataFormatError:
-            num_skipped += 1
-            continue
-        finally:
-            progress(number + 1, len(data))
+    kept, num_skipped = BestAndWorst[_Seen](), len(data)
+    for number, sample in whole_samples(data, progress):
+        num_skipped -= 1
         batch = collate_detection([sample]).to(ready.ranks.device)
         (found,), (truth,) = task.found(batch), batch.truths
         task.metrics.update(number, found.objects, truth, found.masks)
         counts += np.bincount(truth.labels[~truth.crowd], minlength=len(names))
         if (~truth.crowd).any():  # else there is nothing to be found
-            rated = _Rated(number, _box_ap(names, found, truth), truth, found)
-            num_rated += 1
-            best = sorted([*best, rated], key=lambda r: (-r.box_ap, -r.number))[:_SHOWN]
-            worst = sorted([*worst, rated], key=lambda r: (r.box_ap, r.number))[:_SHOWN]
-    if num_skipped == len(data):
-        raise DataFormatError(
-            f"none of the {len(data)} pictures to score can be used; imglish data check says why"
-        )
+            kept.add(Rated(number, _box_ap(names, found, truth), _Seen(truth, found)))
     scores = task.metrics.compute()
-    num_worst = min(_SHOWN, num_rated // 2)  # so that none of a few pictures is among both
-    num_best = min(_SHOWN, num_rated - num_worst)
+    best, worst = kept.ends()
     report = DetectionReport(
         title=title,
         split=split,
@@ -146,8 +126,8 @@ def _report(ready: Ready, title: str, split: str, out: Path, progress: Progress)
             for name in NUMBERS
         ),
         classes=_classes(names, scores, counts),
-        best=tuple(_drawn(data, names, rated) for rated in best[:num_best]),
-        worst=tuple(_drawn(data, names, rated) for rated in worst[:num_worst]),
+        best=tuple(_drawn(data, names, rated) for rated in best),
+        worst=tuple(_drawn(data, names, rated) for rated in worst),
     )
     write_detection_report(report, out)
     return scores | {"num_skipped": float(num_skipped)} if num_skipped else scores
@@ -179,9 +159,9 @@ def _classes(
     )
 
 
-def _drawn(data: DetectionDataset, names: tuple[str, ...], rated: _Rated) -> DetectedPicture:
+def _drawn(data: DetectionDataset, names: tuple[str, ...], rated: Rated[_Seen]) -> DetectedPicture:
     """The picture with its true objects, and with those that were found."""
-    record, truth, found = data.records[rated.number], rated.truth, rated.found
+    record, (truth, found) = data.records[rated.number], rated.shown
     image = read_picture_of(record).permute(1, 2, 0).numpy()
     boxes, labels = truth.boxes.tolist(), truth.labels.tolist()
     true = draw_objects(image, boxes, labels, names, masks=map(mask_pixels, truth.masks or ()))
@@ -197,7 +177,7 @@ def _drawn(data: DetectionDataset, names: tuple[str, ...], rated: _Rated) -> Det
     )
     return DetectedPicture(
         name=record.image.path.name,
-        box_ap=rated.box_ap,
+        box_ap=rated.score,
         num_true=len(truth),
         num_found=sure,
         truth=Drawing.of(true),

@@ -69,7 +69,7 @@ def write_predictions(
         source = official_weights(config, weights, split)
     if isinstance(config.task, DetectionTask):
         with source as ready:
-            return write_found(config, ready, out, progress)
+            return write_found(config, ready, split, out, progress)
     with source as ready, torch.no_grad():
         lines = _predict(config, ready, split, progress)
     if ready.ranks.is_main:

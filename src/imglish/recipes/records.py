@@ -52,7 +52,7 @@ def questions(data: DataConfig, split: str) -> tuple[VqaRecord, ...]:
     """
     match data:
         case FolderData():
-            files, name = _world(data, split)
+            files, name = world_split(data, split)
             return read_vqa(files.questions(name), files.annotations(name), files.images(name), PICTURE_NAME)
         case TableData():
             return read_question_table(_table(data, split)).strict()
@@ -80,7 +80,7 @@ def captioned(data: DataConfig, split: str) -> tuple[KarpathyRecord, ...]:
     """Captioned pictures of a split; errors as in `questions`."""
     match data:
         case FolderData():
-            files, name = _world(data, split)
+            files, name = world_split(data, split)
             return read_karpathy(files.karpathy, files.images_root, (KARPATHY_SPLITS[name],))
         case TableData():
             return read_caption_table(_table(data, split), split).strict()
@@ -103,7 +103,7 @@ def statements(data: DataConfig, split: str) -> tuple[Nlvr2Record, ...]:
     """Statements about two pictures of a split; errors as in `questions`."""
     match data:
         case FolderData():
-            files, name = _world(data, split)
+            files, name = world_split(data, split)
             return read_nlvr2(files.statements(name), files.statement_images(name))
         case TableData():
             return read_statement_table(_table(data, split)).strict()
@@ -133,7 +133,7 @@ def labelled(data: DataConfig, split: str, classes: tuple[str, ...] | None = Non
     """
     match data:
         case FolderData():
-            files, name = _world(data, split)
+            files, name = world_split(data, split)
             return read_image_folder(files.class_folders(name), classes)
         case TableData():
             return as_image_folder(read_label_table(_table(data, split), classes).strict(), classes or ())
@@ -224,8 +224,8 @@ def _held_out(folder: ImageFolder, count: int, split: str) -> ImageFolder:
     return found
 
 
-def _world(data: FolderData, split: str) -> tuple[WorldFiles, str]:
-    """The files of a World, and what it calls a split."""
+def world_split(data: FolderData, split: str) -> tuple[WorldFiles, str]:
+    """The files of a World, and what it calls a split; raises ConfigError where it has no such split."""
     files, name = read_world(data.root), WORLD_SPLITS[split]
     if name not in files.counts:
         raise ConfigError(f"{data.root}: this World has no {name} split; it has {', '.join(files.counts)}")

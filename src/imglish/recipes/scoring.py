@@ -104,7 +104,7 @@ def scored_alone(config: RunConfig, weights: Path | str, split: Scored) -> Itera
     Raises:
         CheckpointError: The run is not finished, or there are no such weights.
         ConfigError: There is no such split, or there are several ranks.
-        DataFormatError: A file or folder of the data is missing.
+        DataFormatError: A file or folder of the data is missing, or nobody has told what is right.
     """
     if isinstance(weights, Path):
         source = finished_run(config, weights, split)
@@ -113,6 +113,7 @@ def scored_alone(config: RunConfig, weights: Path | str, split: Scored) -> Itera
     with source as ready:
         if ready.ranks.world_size > 1:
             raise ConfigError("a report is written by one process; leave torchrun out")
+        ready.assembly.check_scored()
         yield ready
 
 

@@ -28,6 +28,7 @@ from imglish.models.segmenters.config import (
 from imglish.models.vit.model import ViT
 from imglish.models.vit_adapter import presets
 from imglish.models.vit_adapter.baseline import PlainViT
+from imglish.models.vit_adapter.last_map import LastMap
 from imglish.models.vit_adapter.model import ViTAdapter
 
 _NUM_CLASSES = 150  # of ADE20K
@@ -134,7 +135,9 @@ def build_row(row: Row) -> Segmenter:
     """The segmenter of a row, new, of ADE20K's 150 classes."""
     vit = ViT(presets.vit(row.size, pretrained_size=_PRETRAINED[row.size]))
     backbone: nn.Module
-    if row.backbone == "vit":
+    if row.backbone == "vit" and isinstance(row.head, SetrPupConfig):
+        backbone = LastMap(vit)
+    elif row.backbone == "vit":
         step = vit.depth // 4
         backbone = PlainViT(vit, out_blocks=tuple(range(step - 1, vit.depth, step)))
     elif row.backbone == "vit_adapter_light":

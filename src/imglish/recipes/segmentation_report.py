@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 from imglish.data.mask_classes import read_labels
 from imglish.data.pictures import read_picture
 from imglish.data.segmentation import SegmentationDataset, collate_segmentation
-from imglish.errors import ConfigError, DataFormatError
+from imglish.errors import ConfigError
 from imglish.evaluation.report import Drawing
 from imglish.evaluation.segmentation_report import (
     ScoredClass,
@@ -28,21 +27,12 @@ from imglish.inference.palettes import class_colors
 from imglish.metrics.segmentation_iou import SegmentationIou
 from imglish.recipes.assembly.base import Scored
 from imglish.recipes.config import RunConfig, SegmentationTask
+from imglish.recipes.scored_pictures import BestAndWorst, Rated, whole_samples
 from imglish.recipes.scoring import Ready, scored_alone
 from imglish.tasks.mask_segmentation import MaskSegmentationTask
 from imglish.tasks.semantic_segmentation import SemanticSegmentationTask
 
 Progress = Callable[[int, int], None]
-_SHOWN = 6  # pictures of each end
-
-
-@dataclass(frozen=True, slots=True)
-class _Rated:
-    """A picture's number in the set, its mean IoU, and its class map uint8 (H, W)."""
-
-    number: int
-    mean_iou: float
-    found: NDArray[np.uint8]
 
 
 def report_segmentation(
@@ -78,34 +68,17 @@ def _report(ready: Ready, title: str, split: str, out: Path, progress: Progress)
     assert isinstance(data, SegmentationDataset)
     names = data.labels.classes
     task.metrics.reset()
-    best: list[_Rated] = []
-    worst: list[_Rated] = []
-    num_skipped = num_rated = 0
-    for number in range(len(data)):
-        try:
-            sample = data.get(number, np.random.default_rng(0))
-        except DataFormatError:
-            num_skipped += 1
-            continue
-        finally:
-            progress(number + 1, len(data))
+    kept, num_skipped = BestAndWorst[NDArray[np.uint8]](), len(data)
+    for number, sample in whole_samples(data, progress):
+        num_skipped -= 1
         batch = collate_segmentation([sample]).to(ready.ranks.device)
         found = task.class_map(batch)
         task.metrics.update(found, batch.masks)
         if bool((batch.masks != 255).any()):  # else there is nothing to be right about
-            rated = _Rated(
-                number, _mean_iou(names, found, batch.masks), found[0].to(torch.uint8).cpu().numpy()
-            )
-            num_rated += 1
-            best = sorted([*best, rated], key=lambda r: (-r.mean_iou, -r.number))[:_SHOWN]
-            worst = sorted([*worst, rated], key=lambda r: (r.mean_iou, r.number))[:_SHOWN]
-    if num_skipped == len(data):
-        raise DataFormatError(
-            f"none of the {len(data)} pictures to score can be used; imglish data check says why"
-        )
+            own = _mean_iou(names, found, batch.masks)
+            kept.add(Rated(number, own, found[0].to(torch.uint8).cpu().numpy()))
     scores = task.metrics.compute()
-    num_worst = min(_SHOWN, num_rated // 2)  # so that none of a few pictures is among both
-    num_best = min(_SHOWN, num_rated - num_worst)
+    best, worst = kept.ends()
     report = SegmentationReport(
         title=title,
         split=split,
@@ -116,8 +89,8 @@ def _report(ready: Ready, title: str, split: str, out: Path, progress: Progress)
         pixel_accuracy=scores["semantic/pixel_accuracy"],
         mean_accuracy=scores["semantic/mean_accuracy"],
         classes=_classes(names, scores, task.metrics.class_shares()),
-        best=tuple(_drawn(data, rated) for rated in best[:num_best]),
-        worst=tuple(_drawn(data, rated) for rated in worst[:num_worst]),
+        best=tuple(_drawn(data, rated) for rated in best),
+        worst=tuple(_drawn(data, rated) for rated in worst),
     )
     write_segmentation_report(report, out)
     return scores | {"num_skipped": float(num_skipped)} if num_skipped else scores
@@ -144,16 +117,16 @@ def _classes(names: tuple[str, ...], scores: dict[str, float], shares: Tensor) -
     )
 
 
-def _drawn(data: SegmentationDataset, rated: _Rated) -> ScoredPicture:
-    """The picture by itself, under its mask and under what was found."""
+def _drawn(data: SegmentationDataset, rated: Rated[NDArray[np.uint8]]) -> ScoredPicture:
+    """The picture by itself, under its mask and under the class map uint8 (H, W) that was found."""
     record, names = data.records[rated.number], data.labels.classes
     image = read_picture(record.path).permute(1, 2, 0).numpy()
     truth = read_labels(record, data.labels, (image.shape[0], image.shape[1]))
-    found = rated.found.astype(np.int64)
+    found = rated.shown.astype(np.int64)
     both = np.concatenate([truth.ravel(), found[truth != 255]])
     return ScoredPicture(
         name=record.path.name,
-        mean_iou=rated.mean_iou,
+        mean_iou=rated.score,
         picture=Drawing.of(Image.fromarray(image)),
         truth=Drawing.of(draw_classes(image, truth, names, legend=False)),
         found=Drawing.of(draw_classes(image, found, names, legend=False)),

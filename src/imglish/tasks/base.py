@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -17,11 +18,15 @@ class StepOutput(NamedTuple):
         logs: Named scalars for the log.
         sums: Of a task that counts (see `Task.counts`): its terms summed over what is counted, by name. The
             loop divides them by the counts of the whole update and goes down their sum instead of ``loss``.
+        counts: Of terms of ``sums`` that are means over what is known after prediction only: how much this
+            batch has of it, without gradient. The loop divides them by the mean over ranks, at least 1, of
+            each micro step for itself.
     """
 
     loss: Tensor
     logs: dict[str, Tensor]
     sums: dict[str, Tensor] | None = None
+    counts: dict[str, Tensor] | None = None
 
 
 class Task(nn.Module):
@@ -34,11 +39,13 @@ class Task(nn.Module):
     model: nn.Module
     metrics: Metric
 
-    def counts(self, batch: Any) -> dict[str, int] | None:
+    def counts(self, batch: Any) -> Mapping[str, float] | None:
         """Over how many predictions each term of the loss is a mean, by name, from the batch alone.
 
         A mean over hidden tokens must be one over those of all ranks and micro steps of an update, not a
-        mean of means. None, as for most tasks, where every rank's batch counts alike.
+        mean of means. Where predictions weigh more or less, it is the sum of their weights. None, as for most
+        tasks, where every rank's batch counts alike. Terms that are not named here have their count in
+        `StepOutput`.
         """
         return None
 

@@ -7,9 +7,18 @@ from torch import nn
 
 from imglish.decoding.boxes import DenseSelection
 from imglish.decoding.found_objects import FoundObjects, find_by_cells, shown_pictures
-from imglish.losses.one_stage import OneStageLoss, dense_targets, mean_terms, one_stage_terms
+from imglish.losses.one_stage import (
+    OneStageLoss,
+    dense_targets,
+    known_counts,
+    mean_terms,
+    one_stage_terms,
+)
 from imglish.metrics.coco_ap import CocoAp
+from imglish.models.dense_heads.gfl import GflHead
 from imglish.models.detectors.one_stage import OneStageDetector
+from imglish.models.detectors.one_stage_config import STRIDES
+from imglish.ops.anchors import level_sizes, square_levels
 from imglish.structures.batches import DetectionBatch
 from imglish.structures.dense_boxes import DensePredictions
 from imglish.tasks.base import StepOutput, Task
@@ -37,20 +46,35 @@ class OneStageDetectionTask(Task):
     ) -> None:
         super().__init__()
         self.model: nn.Module = model
+        self.anchor_scale, self.by_scores = model.head.anchor_scale, isinstance(model.head, GflHead)
         self.metrics, self.loss = metrics, loss or OneStageLoss()
         self.selection = selection or DenseSelection()
+
+    def counts(self, batch: DetectionBatch) -> dict[str, float]:
+        """Cells with an object, and of ATSS how central they are: terms are means over those of the update.
+
+        The official code divides by their means over ranks, which is the same but for batches with hardly an
+        object: there it takes 1 on each rank.
+        """
+        size = (batch.images.shape[-2], batch.images.shape[-1])
+        levels = square_levels(level_sizes(size, STRIDES), self.anchor_scale, batch.images.device)
+        targets = dense_targets(levels, batch.targets, batch.sizes, self.loss)
+        return known_counts(levels, targets, by_scores=self.by_scores)
 
     def training_step(self, batch: DetectionBatch) -> StepOutput:
         """Classes, boxes, and centerness (ATSS) or distributions of sides (GFL).
 
-        Each is a mean over what this rank's own batch has.
+        Of GFL the latter two are means over scores that it gives itself: not those of the whole update, but
+        of all ranks in each micro step, as in the official code.
         """
         predictions: DensePredictions = self.model(batch.images)
         targets = dense_targets(predictions.levels, batch.targets, batch.sizes, self.loss)
         terms = one_stage_terms(predictions, targets, self.loss)
-        means = {f"loss_{name}": mean for name, mean in mean_terms(terms).items()}
-        loss = torch.stack(list(means.values())).sum()
-        return StepOutput(loss, {"loss": loss.detach()} | {name: x.detach() for name, x in means.items()})
+        loss = torch.stack(list(mean_terms(terms).values())).sum()
+        found = None
+        if self.by_scores:
+            found = {name: count for name, count in terms.counts().items() if name != "classes"}
+        return StepOutput(loss, {"loss": loss.detach()}, terms.sums(), found)
 
     def found(self, batch: DetectionBatch) -> list[FoundObjects]:
         """What is found in each picture."""

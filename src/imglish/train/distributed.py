@@ -108,6 +108,15 @@ def add_over_ranks(numbers: Tensor, ranks: Ranks) -> Tensor:
     return total
 
 
+def mean_over_ranks(numbers: Tensor, ranks: Ranks) -> Tensor:
+    """Mean of a tensor on the ranks' device over all ranks, on each of them; without gradient."""
+    if ranks.world_size == 1:
+        return numbers.detach()
+    total = numbers.detach().clone()
+    dist.all_reduce(total)
+    return total / ranks.world_size
+
+
 def copy_buffers_of_main(model: nn.Module, ranks: Ranks) -> None:
     """Give every rank the buffers of the main one, which are those that are saved.
 

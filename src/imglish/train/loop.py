@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from imglish.errors import ImglishError
 from imglish.train.checkpoint import Checkpoints
 from imglish.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from imglish.train.distributed import Ranks, add_over_ranks, any_rank, sum_over_ranks
+from imglish.train.distributed import Ranks, add_over_ranks, any_rank, mean_over_ranks, sum_over_ranks
 from imglish.train.logging import RunLog, SkippedLog
 from imglish.train.parallelize import clip_gradients, gradient_sync
 from imglish.train.precision import autocast
@@ -32,11 +32,12 @@ class NonFiniteLossError(ImglishError):
 
 
 class StepResult(Protocol):
-    """What a task's training step returns; ``sums`` where the task counts."""
+    """What a task's training step returns; ``sums`` and ``counts`` where the task counts."""
 
     loss: Tensor
     logs: dict[str, Tensor]
     sums: dict[str, Tensor] | None
+    counts: dict[str, Tensor] | None
 
 
 class TrainableTask(Protocol):
@@ -48,7 +49,7 @@ class TrainableTask(Protocol):
         """Switch to training mode."""
         ...
 
-    def counts(self, batch: Any) -> dict[str, int] | None:
+    def counts(self, batch: Any) -> Mapping[str, float] | None:
         """Over how many predictions each term of the loss is a mean; None where batches count alike."""
         ...
 
@@ -167,13 +168,13 @@ class _Gradients:
         finite: True where no loss of this rank was infinite or no number.
         logs: Of each micro step.
         sums: Of each counted term, over the micro steps of this rank.
-        counts: Of each counted term, over all ranks and micro steps; empty where the task counts nothing.
+        counts: What these sums, added over ranks, are divided by; empty where the task counts nothing.
     """
 
     finite: bool
     logs: list[dict[str, Tensor]]
     sums: dict[str, Tensor]
-    counts: dict[str, int]
+    counts: dict[str, float]
 
     def scalars(self, ranks: Ranks) -> dict[str, float]:
         """Means over ranks and micro steps; counted losses over all that was counted. Every rank asks."""
@@ -204,25 +205,31 @@ def _gradients(
             with autocast(settings.precision, ranks.device):
                 out: StepResult = task.training_step(batch)
             loss = out.loss
-            if shares:
+            if shares or out.counts:
                 assert out.sums is not None, "a task that counts must give the sums of what it counted"
-                loss = torch.stack([out.sums[name] / share for name, share in shares.items()]).sum()
-                for name, total in out.sums.items():
-                    sums[name] = sums[name] + total.detach() if name in sums else total.detach()
+                terms = {name: out.sums[name] / share for name, share in shares.items()}
+                for name, count in (out.counts or {}).items():
+                    # The official code, too, takes at least 1 on each rank.
+                    terms[name] = out.sums[name] / mean_over_ranks(count, ranks).clamp(min=1)
+                    counts[name] = ranks.world_size * len(batches)
+                loss = torch.stack(list(terms.values())).sum()
+                for name, term in terms.items():
+                    total = (out.sums[name] if name in shares else term).detach()
+                    sums[name] = sums[name] + total if name in sums else total
             (loss / len(batches)).backward()
         finite = finite * torch.isfinite(loss.detach())
         logs.append(out.logs)
     return _Gradients(bool(finite), logs, sums, counts)
 
 
-def _count(task: TrainableTask, batches: Sequence[Any], ranks: Ranks) -> dict[str, int]:
+def _count(task: TrainableTask, batches: Sequence[Any], ranks: Ranks) -> dict[str, float]:
     """What the terms of an update's loss are means over, on all ranks together; empty if nothing counts."""
     found = [counts for batch in batches if (counts := task.counts(batch)) is not None]
     if not found:
         return {}
     names = list(found[0])
-    here = torch.tensor([sum(counts[name] for counts in found) for name in names])
-    return dict(zip(names, map(int, add_over_ranks(here, ranks).tolist()), strict=True))
+    here = torch.tensor([sum(counts[name] for counts in found) for name in names], dtype=torch.float64)
+    return dict(zip(names, add_over_ranks(here, ranks).tolist(), strict=True))
 
 
 def _every(interval: int, step: int) -> bool:

@@ -11,6 +11,7 @@ from imglish.models.segmenters.config import SegmenterConfig, SemanticFpnConfig,
 from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.segmenters.semantic import LogitsPair, SemanticSegmenter
 from imglish.models.vit_adapter.config import ViTAdapterConfig
+from imglish.models.vit_adapter.last_map import LastMap
 from imglish.models.vit_adapter.model import ViTAdapter
 
 BEIT3 = Beit3Config(
@@ -60,6 +61,25 @@ def test_the_auxiliary_head_reads_the_same_maps_where_it_is_asked(config: Segmen
     assert torch.equal(both.auxiliary, model.auxiliary(model.backbone(images)))
     assert both.auxiliary.shape == (2, 5, 4, 6)
     assert both.logits.shape == ((2, 5, 16, 24) if config is UPERNET else (2, 5, 64, 96))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (50, 70)])
+def test_setr_on_a_plain_vit_reads_the_last_blocks_map(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model = segmenter_on(BEIT3, None, SETR, num_classes=5).eval()
+    assert isinstance(model, SemanticSegmenter) and isinstance(model.backbone, LastMap)
+    rows, columns = (math.ceil(side / 16) for side in size)
+    images = pictures(*size)
+    pyramid = model.backbone(images)
+    assert list(pyramid.maps) == [16] and pyramid[16].shape == (2, 32, rows, columns)
+    assert model(images).shape == (2, 5, 16 * rows, 16 * columns)
+    model(images).sum().backward()
+    still = {name for name, p in model.named_parameters() if p.grad is None}
+    assert still and all(
+        "text" in name or "mask_token" in name or name.startswith("auxiliary.") for name in still
+    )
+    with pytest.raises(ValueError, match=r"SETR-PUP reads the last block's map alone; leave out_blocks"):
+        segmenter_on(BEIT3, None, SETR, num_classes=5, out_blocks=(0, 1))
 
 
 def test_without_an_auxiliary_head_there_is_none_to_ask() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from array import array
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NoReturn
@@ -44,7 +45,7 @@ class CaptionsRecord:
     captions: tuple[str, ...]
 
 
-def read_instances(annotations: Path, images: Path) -> InstancesFile:
+def read_instances(annotations: Path, images: Path, *, needs_objects: bool = True) -> InstancesFile:
     """Read an instances file, picture by picture and object by object: it may have any size.
 
     A picture that is missing is left out with its objects, and so is an object that nothing can be made of;
@@ -55,13 +56,15 @@ def read_instances(annotations: Path, images: Path) -> InstancesFile:
         annotations: The json.
         images: The folder its file names are relative to; where a name is not there, its last parts are
             looked for.
+        needs_objects: False also takes a file without a list of annotations, as COCO's ``image_info`` files
+            of test pictures.
 
     Raises:
         DataFormatError: The file is missing, damaged or of another layout, has no picture that is there, or
             repeats a category id.
     """
     reader = _InstancesReader(JsonStream(annotations, _INSTANCES), PictureFolder(images))
-    read = reader.read()
+    read = reader.read(optional=() if needs_objects else ("annotations",))
     if not len(read.records):
         reader.refuse("has no images")
     return InstancesFile(read.categories, read.records, read.problems)
@@ -114,18 +117,18 @@ class AnnotationReader(ABC):
         self._places[0].append(index)
         self._places[1].append(segment)
 
-    def read(self) -> InstancesFile:
+    def read(self, optional: Collection[str] = ()) -> InstancesFile:
         """Read everything.
+
+        Args:
+            optional: Lists that the file need not have.
 
         Raises:
             DataFormatError: The file is missing, damaged or of another layout, or repeats a category id.
         """
-        for name, index, entry in self._stream.elements(_LISTS):
+        for name, index, entry in self._stream.elements(_LISTS, optional):
             if name == "categories":
-                category = _category(entry)
-                if category.category_id in self._categories:
-                    entry.fail(f"repeats category id {category.category_id}")
-                self._categories[category.category_id] = category
+                _add_category(self._categories, entry)
                 continue
             try:
                 if name == "images":
@@ -134,9 +137,7 @@ class AnnotationReader(ABC):
                     self.annotation(index, entry)
             except DataFormatError as error:
                 self._problems[_LISTS.index(name), index, -1] = str(error)
-        if not self._categories:
-            self._stream.fail("has no categories")
-        categories = tuple(self._categories[key] for key in sorted(self._categories))
+        categories = _sorted_categories(self._categories, self._stream)
         labels = {category.category_id: label for label, category in enumerate(categories)}
         built = self._columns.build(self._folder.root, labels, unique_ids=self.unique_ids)
         for number, problem in built.left_out.items():
@@ -184,6 +185,14 @@ class _InstancesReader(AnnotationReader):
             entry.fail(problem)
 
 
+def read_categories(annotations: Path) -> tuple[Category, ...]:
+    """The categories of an instances or panoptic file alone, sorted by id. Errors as in `read_instances`."""
+    stream, categories = JsonStream(annotations, _INSTANCES), dict[int, Category]()
+    for _, _, entry in stream.elements(("categories",)):
+        _add_category(categories, entry)
+    return _sorted_categories(categories, stream)
+
+
 def read_captions(annotations: Path, images: Path) -> tuple[CaptionsRecord, ...]:
     """Read a captions file; arguments and errors as in `read_instances`."""
     file = load_json(annotations, _CAPTIONS)
@@ -226,9 +235,20 @@ def read_box(entry: Entry) -> Box:
     return x, y, x + width, y + height
 
 
-def _category(entry: Entry) -> Category:
+def _add_category(categories: dict[int, Category], entry: Entry) -> None:
+    """Add the category of an entry to those by id."""
+    key = entry.integer("id")
+    if key in categories:
+        entry.fail(f"repeats category id {key}")
     is_thing = entry.integer("isthing") == 1 if "isthing" in entry else True
-    return Category(entry.integer("id"), entry.text("name"), is_thing)
+    categories[key] = Category(key, entry.text("name"), is_thing)
+
+
+def _sorted_categories(categories: dict[int, Category], stream: JsonStream) -> tuple[Category, ...]:
+    """Categories by their id; a file without any is refused."""
+    if not categories:
+        stream.fail("has no categories")
+    return tuple(categories[key] for key in sorted(categories))
 
 
 def _size(entry: Entry) -> tuple[int, int]:

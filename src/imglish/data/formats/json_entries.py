@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeGuard
 
@@ -147,15 +147,18 @@ class JsonStream:
         """What an error about element ``index`` of list ``name`` says."""
         return self._source.message(f"{name}[{index}]", problem)
 
-    def elements(self, lists: Sequence[str]) -> Iterator[tuple[str, int, Entry]]:
+    def elements(
+        self, lists: Sequence[str], optional: Collection[str] = ()
+    ) -> Iterator[tuple[str, int, Entry]]:
         """Name of the list, place in it and element, in the order of the file.
 
         Args:
             lists: Those to read; what lies at other keys is passed over, but must be valid json.
+            optional: Those of them that may be missing.
 
         Raises:
             DataFormatError: The file is missing, cut short or not json, not an object, or one of the lists is
-                missing or has something else than objects in it.
+                missing that may not be, or has something else than objects in it.
         """
         text = _text(self._source)
         decoder, place, found = json.JSONDecoder(), _skip(text, 0), set[str]()
@@ -187,7 +190,7 @@ class JsonStream:
         except (ValueError, RecursionError):
             raise _no_json(self._source) from None
         for name in lists:
-            if name not in found:
+            if name not in found and name not in optional:
                 self.fail(f"has no key {name!r}")
 
 

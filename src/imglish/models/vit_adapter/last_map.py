@@ -1,8 +1,6 @@
-"""A plain ViT's last map alone, for necks that make every level of it (ViTDet, arXiv 2203.16527)."""
+"""A plain ViT's last map alone: for SETR, and for ViTDet's neck, which makes every level of it."""
 
 from __future__ import annotations
-
-import math
 
 from torch import Tensor, nn
 
@@ -12,7 +10,7 @@ from imglish.structures.pyramid import FeaturePyramid
 
 
 class LastMap(nn.Module):
-    """The map of stride 16 after all blocks.
+    """The map of stride 16 after all blocks (arXiv 2012.15840; ViTDet: 2203.16527).
 
     Args:
         backbone: A `PlainBackbone` of patches of 16 pixels that is a module; its parameters are this model's.
@@ -29,7 +27,7 @@ class LastMap(nn.Module):
     def forward(self, images: Tensor) -> FeaturePyramid:
         """Map pictures (B, 3, H, W) of any size to (B, C, H / 16, W / 16), rounded up."""
         backbone = plain_backbone(self.backbone, patch_sizes=(16,))
-        rows, columns = (math.ceil(side / 16) for side in images.shape[-2:])
+        rows, columns = ((side + 15) // 16 for side in images.shape[-2:])
         tokens, grid = backbone.embed(pad_images(images))
         tokens = backbone.run_blocks(tokens, 0, backbone.depth, grid)
         x = patches_of(tokens, backbone.num_prefix).transpose(1, 2).unflatten(2, grid)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from imglish.data.detection import DetectionDataset, Record, collate_detection, scored_on, trained_on
+from imglish.data.detection import DetectionDataset, collate_detection, scored_on, trained_on
 from imglish.errors import ConfigError, DataFormatError
 from imglish.losses.mask_set import MaskSetLoss
 from imglish.metrics.coco_ap import CocoAp, Compared
@@ -19,10 +21,10 @@ from imglish.models.detectors.two_stage import TwoStageDetector
 from imglish.models.segmenters.config import Mask2FormerConfig
 from imglish.models.segmenters.mask2former import Mask2Former
 from imglish.models.segmenters.on_backbone import segmenter_on
-from imglish.recipes.assembly.base import Assembly, Shares, Splits, first, training_plan
+from imglish.recipes.assembly.base import Assembly, Shares, Splits, first, nothing_told, training_plan
 from imglish.recipes.config import RunConfig
 from imglish.recipes.detection_config import DetectionTask
-from imglish.recipes.detection_records import detection_files, panoptic_file
+from imglish.recipes.detection_records import detection_files, panoptic_file, segmented_pictures
 from imglish.recipes.run_folder import RunFolder
 from imglish.structures.batches import DetectionBatch
 from imglish.tasks.instance_segmentation import InstanceSegmentationTask
@@ -43,11 +45,11 @@ def assemble_detection(
         DataFormatError: A file is missing or damaged, or no picture has an object.
     """
     assemble = _segments if settings.panoptic else _objects
-    task, training, scoring, classes = assemble(config, settings, splits)
-    _write_classes(folder, classes, known=not splits.train)
+    task, training, scoring, classes, untold = assemble(config, settings, splits)
+    _write_names(folder.classes_path, classes, "classes", known=not splits.train)
     if isinstance(task, InstanceSegmentationTask) and settings.panoptic:
         things = [name for name, is_thing in zip(classes, task.is_thing, strict=True) if is_thing]
-        folder.things_path.write_text("".join(f"{name}\n" for name in things), encoding="utf-8")
+        _write_names(folder.things_path, things, "things", known=not splits.train)
     plan = None
     if training is not None:
         plan = training_plan(training, collate_detection, config, shares, training.groups())
@@ -57,33 +59,42 @@ def assemble_detection(
         evaluation_set=scoring,
         collate=collate_detection,
         evaluation_batch_size=1,  # views of several pictures have several sizes
+        unscored=nothing_told(splits.scored, untold) if untold else "",
     )
 
 
-def _write_classes(folder: RunFolder, classes: Sequence[str], *, known: bool) -> None:
-    """Write the names of the classes into a run's folder; where they are ``known`` already, compare them."""
-    if known and folder.classes_path.is_file():
-        learned = folder.classes_path.read_text(encoding="utf-8").splitlines()
-        if learned != list(classes):
+def _write_names(path: Path, names: Sequence[str], what: str, *, known: bool) -> None:
+    """Write names into a file of a run's folder; where they are ``known`` already, compare them."""
+    if known and path.is_file():
+        learned = path.read_text(encoding="utf-8").splitlines()
+        if learned != list(names):
             raise DataFormatError(
-                f"{folder.classes_path}: the run has learned {len(learned)} classes ({_begin(learned)}), the "
-                f"data to score has {len(classes)} ({_begin(classes)}); expected the same, in the order of "
-                "their ids"
+                f"{path}: the run has learned {len(learned)} {what} ({_begin(learned)}), the data to score "
+                f"has {len(names)} ({_begin(names)}); expected the same, in the order of their ids"
             )
         return
-    folder.classes_path.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _begin(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _objects(
-    config: RunConfig, settings: DetectionTask, splits: Splits
-) -> tuple[_Task, DetectionDataset | None, DetectionDataset, tuple[str, ...]]:
+class _Joined(NamedTuple):
+    """What is learned from and scored on, and what nobody has told of the latter; empty where all is told."""
+
+    task: _Task
+    training: DetectionDataset | None
+    scoring: DetectionDataset
+    classes: tuple[str, ...]
+    untold: str = ""
+
+
+def _objects(config: RunConfig, settings: DetectionTask, splits: Splits) -> _Joined:
     """Single objects, with masks where the detector draws them."""
     train = detection_files(config.data, "train").usable() if splits.train else None
-    scored = detection_files(config.data, "validation", None if train is None else train.categories).usable()
+    scored = detection_files(config.data, splits.scored, None if train is None else train.categories)
+    scored = scored.usable(needs_objects=splits.scored != "test")
     classes = scored.classes
     masks = draws_masks(settings)
     training = None
@@ -108,25 +119,26 @@ def _objects(
         masks=masks and scored.has_masks,
     )
     compared: Sequence[Compared] = ("box", "mask") if masks and scored.has_masks else ("box",)
-    metrics = CocoAp(classes, compared)
-    return _task(settings, metrics, [True] * len(classes)), training, scoring, classes
+    task = _task(settings, CocoAp(classes, compared), [True] * len(classes))
+    untold = "" if scored.records.num_objects else f"{len(scored.records)} pictures without objects"
+    return _Joined(task, training, scoring, classes, untold)
 
 
-def _segments(
-    config: RunConfig, settings: DetectionTask, splits: Splits
-) -> tuple[_Task, DetectionDataset | None, DetectionDataset, tuple[str, ...]]:
+def _segments(config: RunConfig, settings: DetectionTask, splits: Splits) -> _Joined:
     """Segments of things and stuff."""
-    scored = panoptic_file(config.data, "validation")
+    train = panoptic_file(config.data, "train") if splits.train else None
+    scored = segmented_pictures(config.data, splits.scored, None if train is None else train.categories)
     classes = tuple(category.name for category in scored.categories)
     things = [category.is_thing for category in scored.categories]
     training = None
-    if splits.train:
-        train: Sequence[Record] = panoptic_file(config.data, "train").records
-        training = DetectionDataset(records=train, transform=settings.pictures.training())
+    if train is not None:
+        training = DetectionDataset(records=train.records, transform=settings.pictures.training())
     scoring = DetectionDataset(
         records=first(scored.records, config.data.num_validation), scoring=settings.pictures.views()
     )
-    return _task(settings, PanopticQuality(classes, things), things), training, scoring, classes
+    task = _task(settings, PanopticQuality(classes, things), things)
+    untold = "" if scored.told else f"{len(scored.records)} pictures without segments"
+    return _Joined(task, training, scoring, classes, untold)
 
 
 def draws_masks(settings: DetectionTask) -> bool:
