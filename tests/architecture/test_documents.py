@@ -1,4 +1,4 @@
-"""What the documents show exists and runs."""
+"""What the documents name exists; that their code runs is shown in `tests/docs`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imglish.cli.main import COMMANDS
 from tests.architecture.source_tree import PACKAGE, ROOT, name_of
 from tests.architecture.test_imports import MAY_IMPORT
-
-DOCUMENTS = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "CHANGELOG.md",
-    *sorted(ROOT.glob("docs/*.md")),
-]
+from tests.docs.blocks import DOCUMENTS
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -30,21 +23,6 @@ def test_links_lead_somewhere(path: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
     local = [link.partition("#")[0] for link in links if "://" not in link]
     assert not [link for link in local if link and not (path.parent / link).exists()]
-
-
-# The README's example needs finished runs: tests/cli/test_predict.py has some, and runs it.
-@pytest.mark.parametrize("path", DOCUMENTS[1:], ids=name_of)
-def test_python_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for code in blocks(path, "python"):
-        exec(compile(code, str(path), "exec"), {})
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
-def test_shown_commands_exist(path: Path) -> None:
-    shown = [line.split() for block in blocks(path, "") for line in block.splitlines()]
-    names = [words[1] for words in shown if words[:1] == ["imglish"] and len(words) > 1]
-    assert not set(names) - set(COMMANDS)
 
 
 def test_the_readme_begins_with_the_two_commands_that_set_everything_up() -> None:

@@ -61,7 +61,7 @@ no_triton = find_spec("triton") is None  # torch brings it where it has GPUs
 for module in pkgutil.walk_packages(imglish.__path__, "imglish."):
     if no_triton and module.name.startswith("imglish.ops.deformable.triton_"):
         continue
-    if module.name != "imglish.__main__" and not module.name.startswith("imglish.serving"):
+    if module.name != "imglish.__main__" and not module.name.startswith(("imglish.serving", "imglish.hf.")):
         __import__(module.name)
 new = sorted({name.partition(".")[0] for name in set(sys.modules) - loaded})
 print(json.dumps({"before": before, "after": state(), "new": new}))

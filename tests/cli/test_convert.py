@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from imglish.cli.main import main
+from imglish.hub.load import load_model
 from tests.hub.official_files import BEIT_PRETRAINED, NLVR2, RETRIEVAL, same, shrunk
 
 
@@ -112,3 +113,19 @@ def test_a_wrong_command_says_what_is_wrong(
 ) -> None:
     assert main(["convert", *arguments]) == 2
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_a_folder_with_all_that_belongs_to_a_model(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    command = ["convert", str(source), str(folder), "--to", "pretrained", "--licence", "MIT"]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert told == f"{folder}: retrieval, README.md, config.json, config.yaml, model.safetensors\n"
+    assert "license: mit" in (folder / "README.md").read_text()
+    assert load_model(folder).kind == "retrieval"
+    assert main(command) == 1
+    assert "is not empty; choose another folder" in capsys.readouterr().err
+    assert main([*command, "--overwrite", "--image-size", "24", "32"]) == 0
+    assert load_model(folder).config.image_size == (24, 32)

@@ -1,7 +1,8 @@
-"""A server on this machine that answers as the Hugging Face Hub does where one repository is downloaded."""
+"""A server on this machine that answers as the Hugging Face Hub does, for one repository."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 
@@ -23,6 +25,8 @@ class Hub:
         gated: True lists the files and gives none.
         asked: Method and path of each request so far.
         tokens: What came as authorization with each.
+        created: What was asked for with each repository to be made.
+        messages: Of the commits.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -31,6 +35,8 @@ class Hub:
     gated: bool = False
     asked: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    created: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     address: str = ""
 
     def commits(self) -> dict[str, dict[str, bytes]]:
@@ -57,6 +63,43 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
+
+    def do_POST(self) -> None:
+        """Uploads, as the library makes them of small files: told before, then sent in one commit."""
+        path = unquote(urlsplit(self.path).path)
+        self.hub.asked.append(f"{self.command} {path}")
+        self.hub.tokens.append(self.headers.get("Authorization", ""))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.hub.refusal is not None:
+            self._refuse(*self.hub.refusal)
+            return
+        match path.removeprefix("/").split("/"):
+            case ["api", "repos", "create"]:
+                self.hub.created.append(json.loads(body))
+                self._tell({"url": f"{self.hub.address}/org/name", "name": "org/name"})
+            case ["api", "validate-yaml"]:
+                self._tell({"warnings": [], "errors": []})
+            case ["api", "models", "org", "name", "preupload", "main"]:
+                names = [file["path"] for file in json.loads(body)["files"]]
+                modes = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
+                self._tell({"files": [{"path": name} | modes for name in names]})
+            case ["api", "models", "org", "name", "commit", "main"]:
+                self._commit([json.loads(line) for line in body.splitlines()])
+            case _:
+                self._refuse(404, "RepoNotFound")
+
+    def _commit(self, lines: list[dict[str, Any]]) -> None:
+        files = dict(self.hub.files)
+        for line in lines:
+            match line["key"]:
+                case "header":
+                    self.hub.messages.append(line["value"]["summary"])
+                case "file":
+                    files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+        self.hub.files = files
+        commit = commit_of(files)
+        address = f"{self.hub.address}/org/name/commit/{commit}"
+        self._tell({"commitUrl": address, "commitOid": commit, "success": True})
 
     def _answer(self, *, with_body: bool) -> None:
         path = unquote(urlsplit(self.path).path)

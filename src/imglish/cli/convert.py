@@ -1,9 +1,9 @@
-"""``imglish convert``: weights under other names, as safetensors."""
+"""``imglish convert``: weights under other names, or as a folder with all that belongs to them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,28 +23,35 @@ class Convert:
     Args:
         source: An official name such as beit3_base_patch16_224, a .pth, .pth.tar, .zip, .npz or
             .safetensors file, or a Hugging Face Hub id, org/name or org/name@revision.
-        target: The .safetensors file to write.
-        to: The names it gets: of the official code, of imglish, or of timm (BEiT-3's vision side only).
+        target: The .safetensors file to write; of pretrained a folder that is not there, or empty.
+        to: The names it gets: of the official code, of imglish, or of timm (BEiT-3's vision side only). Or
+            pretrained, a folder with settings, text tokenizer, labels and card, which transformers reads too.
         image_size: Height and width of the pictures in pixels, to resample position tables for.
         num_heads: Attention heads, where the width of the model is that of no released one.
+        licence: Of the weights, for the card of a folder, where it is not known.
         overwrite: Replace a file that is there.
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
-    to: Literal["official", "imglish", "timm-vision"]
+    to: Literal["official", "imglish", "timm-vision", "pretrained"]
     image_size: tuple[int, int] | None = None
     num_heads: int | None = None
+    licence: str = ""
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.target.suffix != ".safetensors":
+        if self.to != "pretrained" and self.target.suffix != ".safetensors":
             raise ValueError(f"target must end in .safetensors; got {self.target}")
 
 
 def run(arguments: Sequence[str]) -> None:
     """Convert one file."""
     options = tyro.cli(Convert, args=arguments, prog="imglish convert")
+
+    if options.to == "pretrained":
+        _save(options)
+        return
 
     from imglish.errors import CheckpointError
     from imglish.hub.convert import convert
@@ -61,3 +68,18 @@ def run(arguments: Sequence[str]) -> None:
     if weights.dropped:
         more = f" and {len(weights.dropped) - 3} more" if len(weights.dropped) > 3 else ""
         print(f"left out on purpose: {', '.join(weights.dropped[:3])}{more}")
+
+
+def _save(options: Convert) -> None:
+    """Write a folder."""
+    from imglish.hub.card import facts_of
+    from imglish.hub.load import load_model
+    from imglish.hub.pretrained import save_pretrained
+
+    loaded = load_model(options.source, options.image_size, num_heads=options.num_heads)
+    facts = facts_of(options.source)
+    if options.licence:
+        facts = replace(facts, licence=options.licence)
+    folder = save_pretrained(loaded, options.target, facts=facts, overwrite=options.overwrite)
+    files = ", ".join(sorted(path.name for path in folder.iterdir()))
+    print(f"{folder}: {loaded.kind}, {files}")

@@ -1,35 +1,42 @@
-"""``imglish export``: a segmenter or detector as an ONNX file or an exported program of torch."""
+"""``imglish export``: a model as ONNX files or exported programs of torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Export:
-    """Write a segmenter or detector as a file that runs without imglish, once it gives the model's numbers.
+    """Write a model as files that run without imglish, once they give the model's numbers.
 
-    The classes, the pictures' mean and deviation, and where the weights came from are written beside it as
-    JSON, and into ONNX files as metadata.
+    What is written follows from the model: a segmenter, a detector, a model that answers questions and a
+    classifier become one file; a dual encoder TARGET.image and TARGET.text; a captioner TARGET.start, which
+    reads a picture, and TARGET.step, which writes a word.
+
+    The classes, the pictures' mean and deviation, and where the weights came from are written beside them as
+    JSON, and into ONNX files as metadata; a text tokenizer is put beside them.
 
     Args:
         source: A finished run, an official name, a .pth or .safetensors file, or a Hugging Face Hub id.
-        target: The file to write: .onnx, or .pt2 of torch_export.
+        target: The file to write: .onnx, or .pt2 of torch_export. Of two files what their names begin with.
         format: ONNX (needs the extra [export]), or torch's own format.
-        size: Height and width of the pictures that the graph is made with; it takes others, too, but for
-            models with relative positions. The model's own where not given.
-        overwrite: Replace a file that is there.
+        size: Height and width of the pictures that the graph is made with. A segmenter's or detector's takes
+            others, too, but for models with relative positions; of other models tables are resampled for it.
+            The model's own where not given.
+        part: Of a model with several heads, such as world, the one to export.
+        overwrite: Replace files that are there.
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_NAME")]
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     format: Literal["onnx", "torch_export"] = "onnx"
     size: tuple[int, int] | None = None
+    part: str = ""
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -42,16 +49,38 @@ def run(arguments: Sequence[str]) -> None:
     """Export one model."""
     options = tyro.cli(Export, args=arguments, prog="imglish export")
 
-    from imglish.errors import ConfigError
     from imglish.hub.load import load_model
-    from imglish.inference.export import check_extra, export_model, fixed_sizes
+    from imglish.inference.export_beit3 import PARTS
+    from imglish.inference.export_files import check_extra
 
-    for path in (options.target, options.target.with_suffix(".json")):
-        if path.exists() and not options.overwrite:
-            raise ConfigError(f"{path}: is there already; add --overwrite to replace it")
+    _refuse_present(options, [options.target, options.target.with_suffix(".json")])
     if options.format == "onnx":
         check_extra()
     loaded = load_model(options.source)
+    if loaded.parts or options.part:
+        loaded = _chosen(loaded, options)
+    if loaded.kind not in PARTS:
+        _export_dense(loaded, options)
+        return
+    if not loaded.is_part and options.size is not None and options.size != loaded.config.image_size:
+        loaded = load_model(options.source, options.size)
+    _export_parts(loaded, options)
+
+
+def _chosen(loaded: Any, options: Export) -> Any:
+    """The part of a model that is asked for."""
+    from imglish.errors import ConfigError
+
+    if options.part not in loaded.parts:
+        there = ", ".join(loaded.parts) or "no parts"
+        raise ConfigError(f"part is {options.part!r}; {options.source} has {there}")
+    return loaded.parts[options.part]
+
+
+def _export_dense(loaded: Any, options: Export) -> None:
+    """Export a segmenter or detector."""
+    from imglish.inference.export import export_model, fixed_sizes
+
     done = export_model(
         loaded, options.target, format=options.format, size=options.size, source=options.source
     )
@@ -61,3 +90,23 @@ def run(arguments: Sequence[str]) -> None:
     checked = ", ".join(" x ".join(map(str, size)) for size in done.checked)
     print(f"{options.target}: {done.scores} of {len(done.classes)} classes for pictures of {sizes}")
     print(f"checked against the model at {checked}: largest difference {done.error:.1e}")
+
+
+def _export_parts(loaded: Any, options: Export) -> None:
+    """Export a BEiT-3 or a classifier."""
+    from imglish.inference.export_beit3 import export_parts, files_of
+
+    files = files_of(loaded.kind, options.target)
+    _refuse_present(options, [*files.values(), options.target.with_suffix(".spm")])
+    done = export_parts(loaded, options.target, format=options.format, source=options.source)
+    for name, path in files.items():
+        print(f"{path}: {name or done.kind}, pictures of {done.height} x {done.width}")
+    print(f"checked against the model: largest difference {done.error:.1e}")
+
+
+def _refuse_present(options: Export, paths: Sequence[Path]) -> None:
+    from imglish.errors import ConfigError
+
+    for path in paths:
+        if path.exists() and not options.overwrite:
+            raise ConfigError(f"{path}: is there already; add --overwrite to replace it")

@@ -163,6 +163,30 @@ def _predict(arguments: Sequence[str]) -> None:
     run(arguments)
 
 
+def _visualize(arguments: Sequence[str]) -> None:
+    from imglish.cli.visualize import run
+
+    run(arguments)
+
+
+def _serve(arguments: Sequence[str]) -> None:
+    from imglish.cli.serve import run
+
+    run(arguments)
+
+
+def _index(arguments: Sequence[str]) -> None:
+    from imglish.cli.index import run
+
+    run(arguments)
+
+
+def _search(arguments: Sequence[str]) -> None:
+    from imglish.cli.search import run
+
+    run(arguments)
+
+
 def _convert(arguments: Sequence[str]) -> None:
     from imglish.cli.convert import run
 
@@ -247,14 +271,28 @@ COMMANDS: dict[str, Command] = {
         summary="caption, ask about, classify, search, match, judge or segment your own pictures",
         run=_predict,
     ),
+    "visualize": Command(
+        summary="draw what a model sees: attention, words on patches, visual tokens, features", run=_visualize
+    ),
+    "serve": Command(
+        summary="answer questions about pictures over HTTP, with a page to ask them on",
+        run=_serve,
+    ),
+    "index": Command(
+        summary="make the pictures of a folder searchable, anew or what has changed",
+        run=_index,
+        interrupted="the same command goes on with the pictures that are not indexed yet",
+    ),
+    "search": Command(
+        summary="find pictures of an indexed folder by words or by a picture, and those that are double",
+        run=_search,
+    ),
     "convert": Command(
         summary="official weights to imglish's names, to timm's, and back",
         run=_convert,
         interrupted="nothing is left half written; a download goes on with the same command",
     ),
-    "export": Command(
-        summary="write a segmenter or detector as an ONNX file, checked in onnxruntime", run=_export
-    ),
+    "export": Command(summary="write a model as ONNX files, checked in onnxruntime", run=_export),
     "benchmark": Command(
         summary="what the paper's segmenters cost on this machine, beside its numbers", run=_benchmark
     ),

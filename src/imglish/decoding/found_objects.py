@@ -79,6 +79,8 @@ def find_by_regions(
     size: Size,
     selection: BoxSelection,
     areas: Sequence[Areas] = (),
+    *,
+    min_score: float = 0.0,
 ) -> FoundObjects:
     """The objects of one picture with a two-stage detector.
 
@@ -88,12 +90,14 @@ def find_by_regions(
         size: (height, width) of the stored picture.
         selection: Which boxes are kept of several views; of one the detector's own settings say it.
         areas: Which boxes each of several views gives; empty takes all of every view.
+        min_score: Objects that are less sure are left out before their masks are made.
     """
     if len(views) > 1:
-        return encode_found(detect_views(detector, views, size, selection, areas), size)
+        found = detect_views(detector, views, size, selection, areas)
+        return encode_found(found, size, min_score)
     (view,) = views
     (found,) = detector(view.images, [view.inside])
-    return encode_found(fit_to_picture(found, view.inside, size), size)
+    return encode_found(fit_to_picture(found, view.inside, size), size, min_score)
 
 
 @torch.no_grad()
@@ -163,18 +167,21 @@ def find_segments(
     return FoundSegments(segments, found.scores)
 
 
-def encode_found(found: RawDetections, size: Size) -> FoundObjects:
+def encode_found(found: RawDetections, size: Size, min_score: float = 0.0) -> FoundObjects:
     """Paste the masks of a picture and encode them, some at a time.
 
     Args:
         found: In pixels of the stored picture.
         size: Its (height, width).
+        min_score: What is less sure is left out: a mask as large as a telephone's picture takes a while.
     """
-    masks = None
+    sure = found.scores >= min_score
+    boxes, masks = found.boxes[sure], None
     if found.masks is not None:
-        parts = paste_masks(found.masks, found.boxes, size)
+        parts = paste_masks(found.masks[sure], boxes, size)
         masks = [mask for part in parts for mask in encode_masks(part)]
-    return FoundObjects(Detections(boxes=found.boxes, scores=found.scores, labels=found.labels), masks)
+    objects = Detections(boxes=boxes, scores=found.scores[sure], labels=found.labels[sure])
+    return FoundObjects(objects, masks)
 
 
 def in_picture(found: Detections, shown: PictureView, size: Size) -> Detections:

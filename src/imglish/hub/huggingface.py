@@ -21,6 +21,9 @@ from imglish.errors import CheckpointError
 _WEIGHTS = "model.safetensors"
 _TEXTS = (
     "config.yaml",
+    "*/answers.txt",  # of the parts of a joint run
+    "*/classes.txt",
+    "*/things.txt",
     "text.spm",
     "beit3.spm",
     "answers.txt",

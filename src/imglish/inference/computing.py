@@ -32,7 +32,8 @@ def compile_blocks(model: nn.Module) -> None:
     """Have the Transformer blocks of a model compiled when they are first run, for any batch and length."""
     torch._dynamo.config.recompile_limit = max(_MOST_GRAPHS, torch._dynamo.config.recompile_limit)
     for part in model.modules():
-        blocks: Any = getattr(part, "blocks", ())
+        blocks = getattr(part, "blocks", None)
+        block: Any
         for block in blocks if isinstance(blocks, nn.ModuleList) else ():
             block.compile(dynamic=True)
             if hasattr(block, "extend"):  # BEiT-3's way in for pictures alone and for captions

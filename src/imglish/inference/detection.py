@@ -214,12 +214,13 @@ def shown_views(run: LoadedRun, scales: Sequence[float] | None, flip: bool | Non
     return Shown(views, tuple(area for area in areas for _ in range(2 if views.flip else 1)))
 
 
-def detect_picture(run: LoadedRun, image: Tensor, shown: Shown) -> FoundObjects:
-    """The objects in a picture uint8 (3, H, W)."""
+def detect_picture(run: LoadedRun, image: Tensor, shown: Shown, min_score: float = 0.0) -> FoundObjects:
+    """The objects in a picture uint8 (3, H, W); masks are made of those only that are so sure."""
     views, size = _views(run, image, shown), (image.shape[-2], image.shape[-1])
     match run.model:
         case TwoStageDetector() as model:
-            return find_by_regions(model, views, size, model.config.selection, shown.areas)
+            selection = model.config.selection
+            return find_by_regions(model, views, size, selection, shown.areas, min_score=min_score)
         case OneStageDetector() as model:
             return find_by_cells(model, views, size, dense_selection(run))
         case SparseRcnn() as model:
@@ -231,9 +232,9 @@ def detect_picture(run: LoadedRun, image: Tensor, shown: Shown) -> FoundObjects:
 
 
 def detect_seen(
-    run: LoadedRun, batches: Batches, pictures: list[Picture], shown: Shown
+    run: LoadedRun, batches: Batches, pictures: list[Picture], shown: Shown, min_score: float = 0.0
 ) -> Iterator[FoundObjects]:
-    """Objects with the part of a joint run, from what its encoder has seen of the pictures.
+    """`detect_picture` with the part of a joint run, from what its encoder has seen of the pictures.
 
     Raises:
         ConfigError: Other views are asked for than the one that the encoder sees.
@@ -252,7 +253,7 @@ def detect_seen(
         count = len(maps.sizes)
         every = model.find(model.read(maps.pyramid), [maps.shown] * count)
         for found, size in zip(every, maps.sizes, strict=True):
-            yield encode_found(fit_to_picture(found, maps.shown, size), size)
+            yield encode_found(fit_to_picture(found, maps.shown, size), size, min_score)
 
 
 def plain_objects(found: FoundObjects, names: tuple[str, ...], min_score: float) -> Detected:

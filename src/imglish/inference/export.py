@@ -6,23 +6,18 @@ model before they are told to be there.
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import tempfile
-import warnings
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 
-from imglish.data.transforms.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from imglish.decoding.masks import class_scores
 from imglish.errors import CheckpointError, ConfigError
 from imglish.hub.run import LoadedRun
@@ -34,15 +29,22 @@ from imglish.inference.export_detection import (
     telling_score,
     unlikeness,
 )
+from imglish.inference.export_files import (
+    TOLERANCE,
+    Format,
+    check_extra,
+    in_float32,
+    move_files,
+    picture_range,
+    record,
+    run_file,
+    write_program,
+)
 from imglish.models.segmenters.mask2former import Mask2Former
 from imglish.models.vit.positions import RelativePositionBias
 from imglish.models.vit_adapter.attention import MapAttention
 from imglish.models.vit_adapter.timm_backbone import TimmBackbone
 
-Format = Literal["onnx", "torch_export"]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch_export": ".pt2"}
-TOLERANCE = 1e-4  # of the largest score, by which a file may differ from the model
-_NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra [export]
 _LEAST_SIDE = 16
 
 
@@ -167,10 +169,8 @@ def export_model(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export_") as folder:
         partial = Path(folder) / target.name
-        if format == "onnx":
-            _write_onnx(program, partial, told, graph)
-        else:
-            torch.export.save(program, partial)
+        noted = {name: value for name, value in asdict(told).items() if name not in ("error", "checked")}
+        write_program(program, partial, format, inputs=_inputs(graph), outputs=graph.outputs, told=noted)
         error = max(_difference(graph, partial, format, each) for each in dict.fromkeys(sizes))
         if not error <= TOLERANCE:  # nor NaN
             raise CheckpointError(
@@ -180,34 +180,24 @@ def export_model(
         done = replace(told, error=error, checked=tuple(dict.fromkeys(sizes)))
         text = json.dumps(asdict(done), indent=1, ensure_ascii=False)
         partial.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-        for file in sorted(Path(folder).iterdir()):  # weights of 2 GB and more have a file of their own
-            os.replace(file, target.parent / file.name)
+        move_files(Path(folder), target.parent)
     return done
 
 
-def check_extra() -> None:
-    """See that ONNX files can be written and run.
-
-    Raises:
-        ConfigError: A package of the extra is missing.
-    """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"ONNX needs {', '.join(missing)}; pip install 'imglish[export]'")
-
-
 def _graph(run: LoadedRun) -> Graph:
+    run = replace(run, model=in_float32(run.model))
     if run.kind == "semantic_segmentation":
-        return ScoredPixels(run.model).cpu().float().eval()
+        return ScoredPixels(run.model).eval()
     if run.kind == "detection":
-        return detector_graph(run).cpu().float().eval()
+        return detector_graph(run).eval()
     raise CheckpointError(
-        f"a {run.kind} model; expected a segmenter or detector, which are all that can be exported"
+        f"a {run.kind} model; expected a segmenter or detector; export_beit3.export_parts writes the other "
+        "models that can be exported"
     )
 
 
 def _told(run: LoadedRun, graph: Graph, source: str, size: tuple[int, int]) -> Exported:
-    mean, deviation = _range(run.settings)
+    mean, deviation = picture_range(run.settings)
     told = Exported(
         source=source,
         imglish=version("imglish"),
@@ -242,58 +232,17 @@ def _traced(graph: Graph, size: tuple[int, int], *, is_free: bool) -> ExportedPr
         free |= {2: Dim("height", min=_LEAST_SIDE), 3: Dim("width", min=_LEAST_SIDE)}
     inputs = (torch.zeros(batch, 3, *size), torch.tensor(0.5))[: len(_inputs(graph))]
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter about its own parts
-            return torch.export.export(
-                graph,
-                inputs,
-                dynamic_shapes=(free, None)[: len(inputs)],
-                strict=False,
-                # That two sizes are equal for every picture can not always be proven: the graph asks then.
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )
+        return record(graph, inputs, (free, None)[: len(inputs)])
     except ValueError as error:
         raise ConfigError(f"size {size[0]} x {size[1]}: {str(error).splitlines()[0]}") from error
-
-
-def _write_onnx(program: ExportedProgram, path: Path, told: Exported, graph: Graph) -> None:
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        onnx = torch.onnx.export(
-            program, dynamo=True, input_names=_inputs(graph), output_names=list(graph.outputs), verbose=False
-        )
-    assert onnx is not None  # it is where no file was named
-    for key, value in asdict(told).items():
-        if key not in ("error", "checked"):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            onnx.model.metadata_props[key] = text
-    onnx.save(path)
 
 
 def _difference(graph: Graph, path: Path, format: Format, size: tuple[int, int, int]) -> float:
     """How much a file differs from the model for random pictures, as `Exported.error` says."""
     inputs = _example(graph, size)
-    found: tuple[Tensor, ...]
     with torch.no_grad():
         expected = graph(*inputs)
-        if format == "onnx":
-            import onnxruntime
-
-            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-            fed = {name: x.numpy() for name, x in zip(_inputs(graph), inputs, strict=True)}
-            found = tuple(torch.from_numpy(x) for x in session.run(list(graph.outputs), fed))
-        else:
-            answer = torch.export.load(path).module()(*inputs)
-            found = (answer,) if isinstance(answer, Tensor) else tuple(answer)
+    found = run_file(path, format, dict(zip(_inputs(graph), inputs, strict=True)), graph.outputs)
     if not isinstance(graph, ScoredPixels):
         return unlikeness(found, expected, size[1:])
     return float((found[0] - expected).abs().max() / expected.abs().max())
-
-
-def _range(settings: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of pictures, of colours in [0, 1]."""
-    pictures = settings.get("pictures")
-    told = pictures.get("range", "model") if isinstance(pictures, Mapping) else pictures
-    if told == "imagenet":
-        return IMAGENET_MEAN, IMAGENET_STD
-    return (0.5,) * 3, (0.5,) * 3

@@ -436,9 +436,9 @@ class Predictor:
         shown = shown_views(run, scales, flip)
         batches = self._batches(run)
         if run.is_part:
-            found = detect_seen(run, batches, listed, shown)
+            found = detect_seen(run, batches, listed, shown, min_score)
         else:
-            found = (detect_picture(run, picture, shown) for picture in batches.opened(listed))
+            found = (detect_picture(run, one, shown, min_score) for one in batches.opened(listed))
         return _one_or_all([plain_objects(one, run.labels, min_score) for one in found], single)
 
     @overload
