@@ -56,7 +56,7 @@ class Serve:
     max_wait_ms: float = 10.0
     max_queue: int = 256
     max_megabytes: float = 16.0
-    max_pixels: int = 25_000_000
+    max_pixels: int = 12_000_000
     max_seconds: float = 30.0
     decoders: int = 2
 

@@ -31,7 +31,7 @@ class Limits:
     """
 
     bytes: int = 16 * 2**20
-    pixels: int = 25_000_000
+    pixels: int = 12_000_000
     queue: int = 256
     seconds: float = 30.0
     bytes_in_flight: int = 256 * 2**20
