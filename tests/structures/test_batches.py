@@ -28,6 +28,7 @@ PLAIN: dict[str, object] = {
     "targets": (),
     "truths": (),
     "panoptic": (),
+    "part": "vqa",
 }
 # Tensors of the meta device have no values, but they have a device of their own on every machine.
 ELSEWHERE = "meta"

@@ -15,9 +15,12 @@ DEBIAN = Path("/usr/bin/chromium")
 Visit = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, else Playwright's own."""
+    """Debian's Chromium, else Playwright's own.
+
+    Playwright keeps an event loop running, beside which other tests cannot run theirs: it ends with the module.
+    """
     with sync_playwright() as playwright:
         try:
             found = playwright.chromium.launch(executable_path=DEBIAN if DEBIAN.exists() else None)
