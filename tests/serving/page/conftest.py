@@ -19,7 +19,8 @@ Visit = Callable[..., Page]
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, else Playwright's own.
 
-    Playwright keeps an event loop running, beside which other tests cannot run theirs: it ends with the module.
+    Playwright keeps an event loop running, beside which other tests cannot run theirs: so it ends with the
+    module.
     """
     with sync_playwright() as playwright:
         try:
