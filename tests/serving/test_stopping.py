@@ -103,6 +103,7 @@ def test_a_signal_under_load_loses_nothing_that_was_taken(run: Path, number: int
         assert "Traceback" not in log and TOKEN not in log
 
 
+@pytest.mark.slow
 def test_health_tells_that_it_is_stopping_and_no_new_question_is_taken(run: Path) -> None:
     with started(run, "--max-wait-ms", "3000") as (process, url):
         client = httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE)
