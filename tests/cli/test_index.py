@@ -96,7 +96,7 @@ def test_without_a_run_the_model_of_the_package_answers(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["index", str(folder)]) == 0
-    assert "which knows only drawn scenes" in capsys.readouterr().err
+    assert "drawn scenes of shapes and colours and knows nothing else" in capsys.readouterr().err
     answer = json.loads("\n".join(lines(capsys, "search", "a red star", "--folder", folder, "--json")))
     assert answer["model"] == "world" and len(answer["found"]) == 7
 

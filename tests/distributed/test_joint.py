@@ -18,16 +18,11 @@ from imglish.structures.batches import JointBatch
 from imglish.tasks.captioning import CaptioningTask
 from imglish.tasks.joint import JointTask
 from imglish.tasks.vqa import VqaTask
-from imglish.train.checkpoint import Checkpoints
-from imglish.train.config import ScheduleConfig, TrainConfig
 from imglish.train.distributed import Ranks
-from imglish.train.logging import RunLog, SkippedLog, read_log
-from imglish.train.loop import LoopConfig, train
-from imglish.train.optimizer import build_optimizer
-from imglish.train.parallelize import parallelize, whole_weights
-from imglish.train.state import TrainState
+from imglish.train.logging import read_log
+from imglish.train.parallelize import parallelize
 from tests.distributed.ranks import on_two_ranks
-from tests.distributed.test_tasks import ALONE, OPTIMIZER, TOLERANCE, Strategy, captions, part
+from tests.distributed.test_tasks import ALONE, TOLERANCE, Strategy, captions, part, train_spread
 from tests.tasks import test_vqa
 from tests.tasks.tiny import CONFIG, with_noise
 
@@ -61,18 +56,7 @@ def go(folder: Path, ranks: Ranks = ALONE, strategy: Strategy = "auto") -> None:
             name = list(whole)[step % 2]
             yield Loaded(JointBatch(part=name, batch=part(whole[name], ranks.rank, ranks.world_size)), ())
 
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = TrainConfig(num_steps=NUM_STEPS, precision="fp32", max_grad_norm=1.0, log_every=1)
-    log = RunLog(folder, title="", num_steps=NUM_STEPS, tensorboard=False) if ranks.is_main else None
-    train(
-        task, TrainState(model, build_optimizer(model, OPTIMIZER), None), batches(),
-        LoopConfig(train=settings, optimizer=OPTIMIZER, schedule=ScheduleConfig(), global_batch_size=4),
-        ranks=ranks, checkpoints=Checkpoints(folder / "checkpoints", keep=1), log=log,
-        skipped=SkippedLog(folder, ranks),
-    )  # fmt: skip
-    weights = whole_weights(task.model)
-    if ranks.is_main:
-        torch.save(weights, folder / "weights.pt")
+    train_spread(task, model, batches(), folder, ranks, NUM_STEPS)
 
 
 def on_two(ranks: Ranks, folder: Path) -> None:

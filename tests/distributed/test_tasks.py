@@ -172,6 +172,32 @@ def part(batch: Batch, number: int, parts: int) -> Batch:
     return replace(batch, **changed)
 
 
+def train_spread(
+    task: Task,
+    model: nn.Module,
+    batches: Iterator[Loaded[Any]],
+    folder: Path,
+    ranks: Ranks,
+    num_steps: int,
+    micro_steps: int = 1,
+) -> None:
+    """Train a task whose ``model`` was spread over the ranks; the main rank leaves weights and a log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = TrainConfig(
+        num_steps=num_steps, grad_accumulation=micro_steps, precision="fp32", max_grad_norm=1.0, log_every=1
+    )
+    log = RunLog(folder, title="", num_steps=num_steps, tensorboard=False) if ranks.is_main else None
+    train(
+        task, TrainState(model, build_optimizer(model, OPTIMIZER), None), batches,
+        LoopConfig(train=settings, optimizer=OPTIMIZER, schedule=ScheduleConfig(), global_batch_size=4),
+        ranks=ranks, checkpoints=Checkpoints(folder / "checkpoints", keep=1), log=log,
+        skipped=SkippedLog(folder, ranks),
+    )  # fmt: skip
+    weights = whole_weights(task.model)
+    if ranks.is_main:
+        torch.save(weights, folder / "weights.pt")
+
+
 def go(
     name: str, folder: Path, ranks: Ranks = ALONE, strategy: Strategy = "auto", micro_steps: int = 1
 ) -> None:
@@ -191,20 +217,7 @@ def go(
                      micro_steps * ranks.world_size), (),
             )  # fmt: skip
 
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = TrainConfig(
-        num_steps=NUM_STEPS, grad_accumulation=micro_steps, precision="fp32", max_grad_norm=1.0, log_every=1
-    )
-    log = RunLog(folder, title="", num_steps=NUM_STEPS, tensorboard=False) if ranks.is_main else None
-    train(
-        task, TrainState(model, build_optimizer(model, OPTIMIZER), None), batches(),
-        LoopConfig(train=settings, optimizer=OPTIMIZER, schedule=ScheduleConfig(), global_batch_size=4),
-        ranks=ranks, checkpoints=Checkpoints(folder / "checkpoints", keep=1), log=log,
-        skipped=SkippedLog(folder, ranks),
-    )  # fmt: skip
-    weights = whole_weights(task.model)
-    if ranks.is_main:
-        torch.save(weights, folder / "weights.pt")
+    train_spread(task, model, batches(), folder, ranks, NUM_STEPS, micro_steps)
 
 
 def on_two(ranks: Ranks, folder: Path) -> None:

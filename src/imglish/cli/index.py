@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,13 +11,9 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from imglish.errors import CheckpointError
-
 if TYPE_CHECKING:
     from imglish.inference.index_update import Updated
-    from imglish.inference.predictor import Predictor
 
-_RUN = Path("runs/demo")
 _MOST_NAMED = 5  # pictures that were skipped
 
 
@@ -64,6 +59,7 @@ def run(arguments: Sequence[str]) -> None:
     options = tyro.cli(Index, args=arguments, prog="imglish index")
 
     from imglish.cli.progress import counting
+    from imglish.cli.weights import open_predictor
     from imglish.evaluation.machine import num_cores
     from imglish.inference.index import SearchIndex, default_path
     from imglish.inference.index_identity import model_identity
@@ -92,29 +88,6 @@ def run(arguments: Sequence[str]) -> None:
         f"{updated.forgotten} forgotten; {updated.encoded} encoded in {seconds:.1f} s"
     )
     _print_skipped(updated)
-
-
-def open_predictor(run: Path | None, weights: str) -> Predictor:
-    """The weights that somebody chose, or those of the demo, or those in the package.
-
-    Raises:
-        CheckpointError: They are not there, or damaged.
-    """
-    from imglish.hub.load import EMBEDDED
-
-    source: Path | str = weights or run or (_RUN if _RUN.is_dir() else EMBEDDED)
-    if isinstance(source, Path) and not source.is_dir():
-        raise CheckpointError(
-            f"{source}: no such folder; expected a finished run, such as {_RUN} after imglish demo, or "
-            "--weights with a name or file"
-        )
-    if source == EMBEDDED:
-        print("imglish: the World model answers, which knows only drawn scenes of the World", file=sys.stderr)
-    import torch
-
-    from imglish.inference.predictor import Predictor
-
-    return Predictor(source, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _print_skipped(updated: Updated) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -11,19 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import tyro
 from PIL import Image
 
+from imglish.cli.weights import open_predictor
 from imglish.errors import CheckpointError, DataFormatError
-from imglish.hub.load import EMBEDDED
-from imglish.inference.cards import WORLD_NOTICE
 from imglish.inference.look import Look
 from imglish.inference.palettes import class_colors
 from imglish.inference.predictor import Predictor
 
-log = logging.getLogger(__name__)
-_RUN = Path("runs/demo")
 _AT_ONCE = 8  # pictures opened and computed together
 
 
@@ -121,11 +116,7 @@ class Predict:
 def run(arguments: Sequence[str]) -> None:
     """Print what the weights say about the pictures."""
     options = tyro.cli(Predict, args=arguments, prog="imglish predict")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    source = _source(options)
-    predictor = Predictor(source, device)
-    if source == EMBEDDED:
-        log.info("%s", WORLD_NOTICE)
+    predictor = open_predictor(options.run, options.weights)
     if options.is_open:
         options = _everything(predictor, options)
     _check(predictor, options)
@@ -151,19 +142,6 @@ def run(arguments: Sequence[str]) -> None:
         print(f"{match['similarity']:.3f}  {match['picture']}")
     if options.judge:
         print(f"{result['probability_true']:.1%} true: {options.judge}")
-
-
-def _source(options: Predict) -> str | Path:
-    if options.weights:
-        return options.weights
-    if options.run is None:
-        return _RUN if _RUN.is_dir() else EMBEDDED
-    if not options.run.is_dir():
-        raise CheckpointError(
-            f"{options.run}: no such folder; expected a finished run, such as {_RUN} after imglish demo, or "
-            "--weights with a name or file"
-        )
-    return options.run
 
 
 def _everything(predictor: Predictor, options: Predict) -> Predict:

@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> None:
     """Search and print."""
     options = tyro.cli(Search, args=arguments, prog="imglish search")
 
-    from imglish.cli.index import open_predictor
+    from imglish.cli.weights import open_predictor
     from imglish.inference.contact_sheet import Section, write_contact_sheet
     from imglish.inference.index import SearchIndex, default_path
 

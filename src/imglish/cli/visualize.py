@@ -286,5 +286,5 @@ def _save(image: Image.Image, folder: Path, name: str) -> None:
 def _save_arrays(arrays: Mapping[str, NDArray[Any]], folder: Path, name: str) -> None:
     """Write arrays by name; spaces and commas in names become underscores."""
     named = {key.replace(", ", "_").replace(" ", "_"): value for key, value in arrays.items()}
-    np.savez_compressed(folder / f"{name}.npz", **named)  # type: ignore[arg-type]
+    np.savez_compressed(folder / f"{name}.npz", **named)  # type: ignore[arg-type]  # NumPy's own options stand before
     print(folder / f"{name}.npz")

@@ -63,6 +63,11 @@ class FoundSegments(NamedTuple):
     scores: Tensor
 
 
+def mask_of_pixels(pixels: NDArray[np.bool_]) -> EncodedMask:
+    """A mask bool (H, W) encoded; `mask_pixels` goes back."""
+    return encode_masks(torch.from_numpy(pixels)[None])[0]
+
+
 def shown_pictures(batch: DetectionBatch) -> Iterator[tuple[Size, tuple[PictureView, ...]]]:
     """The (height, width) of each stored picture of a batch, and its views; without any, as it is."""
     if batch.views:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from imglish.evaluation.report import Drawing, Numbers, as_json, bar, plain, render, write_text
+from imglish.evaluation.report import Drawing, write_scored_report
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,18 +101,5 @@ class PanopticReport:
 
 
 def write_panoptic_report(report: PanopticReport, out: Path) -> Path:
-    """Write ``report.html``, one self-contained page, and ``results.json`` into a folder.
-
-    Returns:
-        Path of the page.
-    """
-    tree = plain(report)
-    assert isinstance(tree, dict)
-    for example in (*tree["best"], *tree["worst"]):
-        for name in ("truth", "found"):
-            del example[name]
-    page = render("panoptic_report.html.jinja", report=report, n=Numbers(tree), bar=bar)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "results.json", as_json(tree))
-    write_text(out / "report.html", page)
-    return out / "report.html"
+    """Write its page and numbers into a folder; see `write_scored_report`."""
+    return write_scored_report(report, "panoptic_report.html.jinja", out, drawings=("truth", "found"))

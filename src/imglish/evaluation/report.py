@@ -11,7 +11,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -186,6 +186,30 @@ def stage_chart(stage: Stage) -> Markup:
     return Markup(
         line_chart(lines, title=f"{stage.name}: {stage.y_label}", x_label="step", y_label=stage.y_label)
     )
+
+
+def write_scored_report(report: object, template: str, out: Path, *, drawings: Sequence[str]) -> Path:
+    """Write ``report.html``, one self-contained page, and ``results.json`` into a folder.
+
+    Args:
+        report: A dataclass; its ``best`` and ``worst`` are scored pictures.
+        template: The page.
+        out: The folder.
+        drawings: Fields of those pictures that are drawn: the numbers leave them out.
+
+    Returns:
+        Path of the page.
+    """
+    tree = plain(report)
+    assert isinstance(tree, dict)
+    for example in (*tree["best"], *tree["worst"]):
+        for name in drawings:
+            del example[name]
+    page = render(template, report=report, n=Numbers(tree), bar=bar)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "results.json", as_json(tree))
+    write_text(out / "report.html", page)
+    return out / "report.html"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -67,7 +67,7 @@ class ImglishBeit3Model(PreTrainedModel):
     def __init__(self, config: ImglishBeit3Config) -> None:
         super().__init__(config)
         self.body = _build(config.facts())
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
 
     def forward(
         self,

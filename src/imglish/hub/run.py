@@ -204,12 +204,11 @@ def _joint_run(
 
     try:
         with torch.device("meta"):  # names and shapes are compared before anything is allocated
-            expected = build().state_dict()
+            model = build()
     except (ConfigError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         raise _no_model(path, error) from error
-    check_state(weights, expected, where=str(folder))
-    model = build()
-    model.load_state_dict(weights)
+    check_state(weights, model.state_dict(), where=str(folder))
+    model.load_state_dict(weights, assign=True)  # every part would draw an encoder that is thrown away
     model.to(device).eval()
     text = _open_text(folder / "text.spm", config)
     parts = {

@@ -139,6 +139,7 @@ class Predictor:
         """
         return tuple(name for name, use in ABILITIES.items() if self._source.offers(use))
 
+    # mypy warns below that a path, being a str, could also be a sequence of paths; it is never taken as one.
     @overload
     def look(self, pictures: Picture) -> Look: ...  # type: ignore[overload-overlap]
     @overload
@@ -160,7 +161,6 @@ class Predictor:
         ]
         return _one_or_all([Look(image) for image in looks], single)
 
-    # mypy warns below that a path, being a str, could also be a sequence of paths; it is never taken as one.
     @overload
     def caption(self, pictures: Picture) -> str: ...  # type: ignore[overload-overlap]
     @overload

@@ -32,6 +32,7 @@ from imglish.models.joint import JointModel
 from imglish.models.vit import attention_weights as vit
 from imglish.models.vit.block import Attention
 from imglish.models.vit.model import ViT
+from imglish.nn.attention import MultiwayAttention
 from imglish.structures.tokens import TokenLayout
 from imglish.text.tokenizer import TextTokenizer
 
@@ -351,7 +352,8 @@ def _weights_of(attention: nn.Module, arguments: tuple[Any, ...]) -> Tensor:
     """Weights (B, h, N, N) of an attention that was called with these arguments."""
     if isinstance(attention, Attention):
         return vit.attention_weights(attention, *arguments)[0]
-    return beit3.attention_weights(attention, *arguments)[0]  # type: ignore[arg-type]
+    assert isinstance(attention, MultiwayAttention)
+    return beit3.attention_weights(attention, *arguments)[0]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -65,8 +65,9 @@ class Sight(NamedTuple):
     @property
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
-        vit = self.vit
-        return vit.config.patch_size if isinstance(vit, Beit3Encoder | ViT) else int(vit.patch_size)  # type: ignore[arg-type]
+        vit: Any = self.vit
+        side: int = vit.config.patch_size if isinstance(vit, Beit3Encoder | ViT) else vit.patch_size
+        return side
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """(rows, columns) of the patches of pictures (B, 3, H, W), those of padding included."""

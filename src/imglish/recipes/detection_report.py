@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +28,10 @@ from imglish.recipes.config import RunConfig
 from imglish.recipes.detection_config import DetectionTask
 from imglish.recipes.detection_predictions import ObjectsTask
 from imglish.recipes.run_folder import RunFolder
-from imglish.recipes.scored_pictures import BestAndWorst, Rated, whole_samples
+from imglish.recipes.scored_pictures import BestAndWorst, Progress, Rated, whole_samples
 from imglish.recipes.scoring import Ready, scored_alone
 from imglish.structures.instances import ScoredTruth
 
-Progress = Callable[[int, int], None]
 _MIN_SCORE = 0.3  # of objects that are drawn
 _MEANINGS = dict(
     zip(

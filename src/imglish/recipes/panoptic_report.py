@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,12 +25,10 @@ from imglish.metrics.panoptic_quality import ClassQuality, PanopticQuality
 from imglish.recipes.assembly.base import Scored
 from imglish.recipes.config import RunConfig
 from imglish.recipes.detection_config import DetectionTask
-from imglish.recipes.scored_pictures import BestAndWorst, Rated, whole_samples
+from imglish.recipes.scored_pictures import BestAndWorst, Progress, Rated, whole_samples
 from imglish.recipes.scoring import Ready, scored_alone
 from imglish.structures.instances import PanopticMap
 from imglish.tasks.instance_segmentation import InstanceSegmentationTask
-
-Progress = Callable[[int, int], None]
 
 
 class _Seen(NamedTuple):

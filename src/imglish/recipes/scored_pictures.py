@@ -12,6 +12,7 @@ from imglish.errors import DataFormatError
 
 S = TypeVar("S")
 R = TypeVar("R")
+Progress = Callable[[int, int], None]  # called with the pictures done and all
 _SHOWN = 6  # pictures of each end
 
 
@@ -49,7 +50,7 @@ class BestAndWorst(Generic[R]):
         return self._best[: min(_SHOWN, self._count - num_worst)], self._worst[:num_worst]
 
 
-def whole_samples(data: Dataset[S], progress: Callable[[int, int], None]) -> Iterator[tuple[int, S]]:
+def whole_samples(data: Dataset[S], progress: Progress) -> Iterator[tuple[int, S]]:
     """The samples that can be read, with their numbers.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +26,10 @@ from imglish.inference.palettes import class_colors
 from imglish.metrics.segmentation_iou import SegmentationIou
 from imglish.recipes.assembly.base import Scored
 from imglish.recipes.config import RunConfig, SegmentationTask
-from imglish.recipes.scored_pictures import BestAndWorst, Rated, whole_samples
+from imglish.recipes.scored_pictures import BestAndWorst, Progress, Rated, whole_samples
 from imglish.recipes.scoring import Ready, scored_alone
 from imglish.tasks.mask_segmentation import MaskSegmentationTask
 from imglish.tasks.semantic_segmentation import SemanticSegmentationTask
-
-Progress = Callable[[int, int], None]
 
 
 def report_segmentation(

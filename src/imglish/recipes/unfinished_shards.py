@@ -161,7 +161,7 @@ class UnfinishedShards:
         found: list[Reached] = []
         for number, line in enumerate(lines):
             try:
-                reached = Reached(*line)  # type: ignore[arg-type]
+                reached = Reached(*line)  # type: ignore[arg-type]  # any json; what does not fit is caught
                 spans = read_index(self.tar(number), self.tar(number).stat().st_size)
             except (DataFormatError, OSError, TypeError):
                 break

@@ -9,7 +9,8 @@ import numpy as np
 
 from imglish.inference.cards import WORLD_NOTICE
 from imglish.inference.predictor import Predictor
-from imglish.serving.tasks import ABILITIES, refusal
+from imglish.inference.sources import ABILITIES
+from imglish.serving.tasks import refusal
 
 _SIDE = 64
 _ALL = 100_000  # more classes than any weights have

@@ -80,7 +80,7 @@ def compute(predictor: Predictor, asked: Sequence[Asked]) -> list[dict[str, Resu
 
 
 def refusal(predictor: Predictor, ability: str) -> str:
-    """Why a predictor cannot do one of `ABILITIES`, in a sentence that names weights that could."""
+    """Why a predictor lacks one of the abilities, in a sentence that names weights that could."""
     try:
         _ASK_NOTHING[ability](predictor)
     except CheckpointError as error:
@@ -268,4 +268,3 @@ _ASK_NOTHING: dict[str, Callable[[Predictor], object]] = {
     "detect": lambda predictor: predictor.detect([]),
     "panoptic": lambda predictor: predictor.panoptic([]),
 }
-ABILITIES = tuple(_ASK_NOTHING)
