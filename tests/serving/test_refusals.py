@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from imglish.cli.serve import own_names
+from imglish.serving.run import bind
 from imglish.serving.settings import MOST_CLASSES, MOST_TEXTS
 from tests.inference.tiny_weights import write_run
 from tests.serving.tiny_server import PATIENCE, Running, black, form, picture, running, small_limits
@@ -260,6 +262,36 @@ def test_a_token_is_asked_for_below_v1(tmp_path: Path) -> None:
         assert client.get("/health").status_code == client.get("/").status_code == 200
         right = {"Authorization": "bearer s3cret-token"}
         assert client.post("/v1/caption", headers=right, **form(picture=PICTURE)).status_code == 200
+
+
+def test_a_strangers_name_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "captioning")
+    with (
+        running(tmp_path / "run", hosts=("localhost", "127.0.0.1", "::1")) as server,
+        server.client() as client,
+    ):
+        for name in ("localhost", "LOCALHOST:8000", "127.0.0.1:80", "[::1]:8000", "[::1]"):
+            assert client.get("/health", headers={"Host": name}).status_code == 200
+        for name in (
+            "evil.example",
+            "evil.example:8000",
+            "localhost.evil.example",
+            "[::2]:8000",
+            "1:[::1]",
+            "",
+        ):
+            refused(client.get("/v1/model", headers={"Host": name}), 421, "host_unknown", "--hosts")
+            asked = client.post("/v1/caption", headers={"Host": name}, **form(picture=PICTURE))
+            refused(asked, 421, "host_unknown", "--hosts")
+        fine(client)
+
+
+@pytest.mark.parametrize(
+    ("host", "names"), [("127.0.0.1", ("localhost", "127.0.0.1")), ("0.0.0.0", ()), ("localhost", None)]
+)
+def test_a_server_of_this_machine_alone_has_its_own_names(host: str, names: tuple[str, ...] | None) -> None:
+    with bind(host, 0) as bound:
+        assert own_names(bound) == names or (names is None and own_names(bound)[0] == "localhost")
 
 
 def test_what_comes_too_slowly_or_takes_too_long_is_refused(tmp_path: Path) -> None:

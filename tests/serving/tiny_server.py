@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -135,6 +135,7 @@ def running(
     batching: Batching | None = None,
     index: Path | None = None,
     token: str = "",
+    hosts: Sequence[str] = (),
     copies: int = 1,
 ) -> Iterator[Running]:
     """A server that runs as long as the block; it stops as on SIGTERM."""
@@ -145,6 +146,7 @@ def running(
         batching=batching or Batching(),
         index=index,
         token=token,
+        hosts=hosts,
         copies=copies,
         threads=1,
     )

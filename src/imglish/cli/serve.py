@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 
 import tyro
@@ -33,6 +35,8 @@ class Serve:
         port: Port to listen on; 0 takes one that is free.
         index: File of imglish index, made with the same weights; its folder can be searched.
         token_file: File with the token that requests must bring.
+        hosts: Further names that the server is called by, as a proxy before it passes them on; a server that
+            others can reach answers to every name unless some are given.
         devices: Where models compute, as cuda:0 cuda:1; without any a GPU if there is one, else the CPU.
         workers: Copies of the model on each device, each with a thread of its own.
         batch_size: Requests that are computed together, at most.
@@ -50,6 +54,7 @@ class Serve:
     port: int = 8000
     index: Path | None = None
     token_file: Path | None = None
+    hosts: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     workers: int = 1
     batch_size: int = 16
@@ -112,9 +117,16 @@ def run(arguments: Sequence[str]) -> None:
             batching=Batching(size=options.batch_size, wait=options.max_wait_ms / 1000),
             index=options.index,
             token=token,
+            hosts=(*own_names(bound), *options.hosts),
         )
     finally:
         bound.close()
+
+
+def own_names(bound: socket.socket) -> tuple[str, ...]:
+    """Names of a server that only this machine can reach; empty, for any, of another."""
+    address = bound.getsockname()[0]
+    return ("localhost", address) if ip_address(address).is_loopback else ()
 
 
 def usable(devices: Sequence[str]) -> tuple[str, ...]:

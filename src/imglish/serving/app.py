@@ -46,6 +46,7 @@ def build_app(
     samples: Sequence[Sample],
     search: FolderSearch | None = None,
     token: str = "",
+    hosts: Sequence[str] = (),
 ) -> FastAPI:
     """The application that a server runs.
 
@@ -56,6 +57,7 @@ def build_app(
         samples: Pictures to try.
         search: The folder that can be searched.
         token: What requests below ``/v1`` must bring; empty for none.
+        hosts: Names that the server may be called by; empty for any.
     """
 
     @asynccontextmanager
@@ -71,7 +73,14 @@ def build_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.add_middleware(Gate, limits=service.limits, traffic=traffic, metrics=metrics, token=token)
+    app.add_middleware(
+        Gate,
+        limits=service.limits,
+        traffic=traffic,
+        metrics=metrics,
+        token=token,
+        hosts=frozenset(host.lower() for host in hosts),
+    )
     app.add_exception_handler(RefusalError, _refused)
     app.add_exception_handler(HTTPException, _unknown)
     _add_state(app, service, metrics, traffic, search)

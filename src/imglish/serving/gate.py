@@ -82,13 +82,21 @@ class Gate:
         traffic: Counted here.
         metrics: Told of each request.
         token: What requests below ``/v1`` must bring; empty for none.
+        hosts: Names that the server may be called by, in lower case, without port; empty for any.
     """
 
     def __init__(
-        self, app: ASGIApp, *, limits: Limits, traffic: Traffic, metrics: Metrics, token: str
+        self,
+        app: ASGIApp,
+        *,
+        limits: Limits,
+        traffic: Traffic,
+        metrics: Metrics,
+        token: str,
+        hosts: frozenset[str],
     ) -> None:
         self._app, self._limits, self._traffic, self._metrics = app, limits, traffic, metrics
-        self._token = token.encode()
+        self._token, self._hosts = token.encode(), hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -125,6 +133,7 @@ class Gate:
         headers = Headers(scope=scope)
         has_body = scope["method"] not in ("GET", "HEAD", "OPTIONS")
         try:
+            self._check_host(headers)
             self._check_token(scope["path"], headers)
             if has_body:
                 self._check_room(headers)
@@ -142,6 +151,22 @@ class Gate:
         finally:
             self._traffic.inside -= 1
             self._traffic.bytes -= trace.bytes
+
+    def _check_host(self, headers: Headers) -> None:
+        """Refuse a name that is not the server's.
+
+        A page of a stranger can give its own name this machine's address, and its scripts could then ask the
+        server in the name of whoever reads the page, and read the answers (DNS rebinding).
+        """
+        given = headers.get("Host", "").lower()
+        name = given.rpartition("]")[0].removeprefix("[") if given.startswith("[") else given.split(":")[0]
+        if self._hosts and name not in self._hosts:
+            raise RefusalError(
+                421,
+                "host_unknown",
+                "the server is not known by this name: call it as it was started, or start it with --hosts",
+                closes=True,
+            )
 
     def _check_token(self, path: str, headers: Headers) -> None:
         if not self._token or not path.startswith("/v1"):

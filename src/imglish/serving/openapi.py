@@ -15,6 +15,7 @@ _ERRORS = {
         "picture_type",
         "the picture is no picture that is taken; expected PNG, JPEG, WebP, GIF, BMP or TIFF",
     ),
+    421: ("host_unknown", "the server is not known by this name; start it with --hosts"),
     422: ("picture_damaged", "the picture: does not decode (image file is truncated); expected a picture"),
     503: ("busy", "as many questions as the server takes are waiting; come again"),
     504: ("too_late", "there was no answer within 30 seconds"),

@@ -108,6 +108,7 @@ def serve(
     batching: Batching,
     index: Path | None = None,
     token: str = "",
+    hosts: Sequence[str] = (),
 ) -> None:
     """Load a model and answer questions until SIGINT or SIGTERM, or until the process is told otherwise.
 
@@ -122,6 +123,7 @@ def serve(
         batching: How requests are put together.
         index: File of `SearchIndex`, of the same weights; its folder can be searched.
         token: What requests must bring; empty for none.
+        hosts: Names that the server may be called by; empty for any.
 
     Raises:
         CheckpointError: There are no such weights, they are damaged, or the index is of others.
@@ -137,6 +139,7 @@ def serve(
         batching=batching,
         index=index,
         token=token,
+        hosts=hosts,
     ).run(sockets=[bound])
 
 
@@ -156,6 +159,7 @@ def make_server(
     batching: Batching,
     index: Path | None = None,
     token: str = "",
+    hosts: Sequence[str] = (),
 ) -> Server:
     """A server that has loaded its model and waits for ``run``; arguments and errors as of `serve`."""
     predictors = [
@@ -191,6 +195,7 @@ def make_server(
         samples=draw_samples(NUM_SAMPLES),
         search=search,
         token=token,
+        hosts=hosts,
     )
     config = uvicorn.Config(
         app,
