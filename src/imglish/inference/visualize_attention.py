@@ -24,7 +24,7 @@ from imglish.errors import CheckpointError, ConfigError
 from imglish.hub.run import LoadedRun
 from imglish.inference.pictures import Picture
 from imglish.inference.visualize_drawing import Tile, lines_of, sheet, spotlight
-from imglish.inference.visualize_seen import Seen, Sight, see, sight_of
+from imglish.inference.visualize_seen import ShownPicture, Sight, see, sight_of
 from imglish.models.beit3 import attention_weights as beit3
 from imglish.models.beit3.encoder import Beit3Encoder, Block
 from imglish.models.beit3.heads import Beit3ForCaptioning
@@ -58,7 +58,7 @@ class AttentionMaps:
     weights: Maps
     rollout: Maps
     query: Query
-    seen: Seen
+    seen: ShownPicture
 
     def draw(self, *, heads: bool = False, tile: int = 160) -> Image.Image:
         """A sheet of the picture, the rollout and each block's mean over heads, as lit pictures.
@@ -100,7 +100,7 @@ class WordAttention:
     words: tuple[str, ...]
     weights: Maps
     rollout: Maps
-    seen: Seen
+    seen: ShownPicture
 
     def shares(self) -> NDArray[np.float32]:
         """The part of each word's attention that goes to the picture, float32 (W,), mean of blocks, heads."""

@@ -14,7 +14,7 @@ from imglish.errors import ConfigError
 from imglish.hub.run import LoadedRun
 from imglish.inference.pictures import Picture
 from imglish.inference.visualize_drawing import Tile, lines_of, sheet
-from imglish.inference.visualize_seen import Seen, see, sight_of
+from imglish.inference.visualize_seen import ShownPicture, see, sight_of
 from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.models.vit.model import ViT
 from imglish.models.vit_adapter.backbone import PlainBackbone, patches_of, plain_backbone
@@ -36,7 +36,7 @@ class FeatureMaps:
     """
 
     maps: dict[str, NDArray[np.float32]]
-    seen: Seen
+    seen: ShownPicture
 
     def draw(self, *, tile: int = 224) -> Image.Image:
         """A sheet of the picture and of each map in the colours of `principal_colors`.
@@ -115,7 +115,7 @@ def principal_colors(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return colors.reshape(*features.shape[1:], 3).astype(np.float32)
 
 
-def _plain(vit: torch.nn.Module, seen: Seen, side: int) -> NDArray[np.float32]:
+def _plain(vit: torch.nn.Module, seen: ShownPicture, side: int) -> NDArray[np.float32]:
     """The map (C, rows, columns) of a plain ViT after all of its blocks."""
     if isinstance(vit, Beit3Encoder):
         tokens = vit(seen.images).vision[:, 1:]

@@ -31,7 +31,7 @@ from imglish.models.vit_adapter.model import ViTAdapter
 _COARSEST = 32  # sides that dense backbones pad pictures to, in pixels
 
 
-class Seen(NamedTuple):
+class ShownPicture(NamedTuple):
     """A picture as a model is shown it.
 
     Args:
@@ -76,7 +76,7 @@ class Sight(NamedTuple):
         return height // self.patch_size, width // self.patch_size
 
 
-def see(run: LoadedRun, picture: Picture) -> Seen:
+def see(run: LoadedRun, picture: Picture) -> ShownPicture:
     """Show a picture to a model as in its evaluation: detectors and segmenters at one scale, others whole.
 
     Args:
@@ -104,7 +104,7 @@ def see(run: LoadedRun, picture: Picture) -> Seen:
         if crop_share is not None and size[0] == size[1]:
             aspect = 1.0
     pixels = _pixels(ready[:, : size[0], : size[1]], imagenet)
-    return Seen(ready[None].to(like.device, like.dtype), (size[0], size[1]), pixels, aspect)
+    return ShownPicture(ready[None].to(like.device, like.dtype), (size[0], size[1]), pixels, aspect)
 
 
 def sight_of(model: nn.Module, *, dense: bool = False) -> Sight:
