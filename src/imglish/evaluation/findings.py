@@ -59,7 +59,7 @@ class Findings:
             kind of question against its prior.
         num_targets: How many targets there are.
         num_met: Those that are met.
-        seconds_of_half: Time of the stages of each half.
+        seconds_of_half: Time of the stages of each half in sum; they may run beside each other.
     """
 
     margin_points: float

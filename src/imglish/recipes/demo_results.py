@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import subprocess
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 
@@ -24,6 +23,8 @@ from imglish.evaluation.results import (
     Stage,
 )
 from imglish.recipes.demo_gallery import make_gallery
+from imglish.recipes.demo_lanes import leg_state
+from imglish.recipes.demo_legs import Leg
 from imglish.recipes.demo_scores import scores_of, task_results
 from imglish.recipes.run_folder import RunFolder
 from imglish.train.logging import read_log
@@ -37,55 +38,26 @@ _STREAMS = {
 }
 
 
-class LegLike(Protocol):
-    """A training run of the demo."""
+def write(out: Path, legs: Sequence[Leg], options: Mapping[str, Any], spent: Callable[[], float]) -> Path:
+    """Collect everything and write the report.
 
-    @property
-    def name(self) -> str:
-        """Folder of the run."""
-        ...
+    Args:
+        out: The demo's folder; all ``legs`` are done there.
+        legs: The runs, in the order of the report.
+        options: The demo's, by name.
+        spent: Seconds that the demo took until it is asked.
 
-    @property
-    def title(self) -> str:
-        """In words."""
-        ...
-
-    @property
-    def purpose(self) -> str:
-        """What it learns."""
-        ...
-
-    @property
-    def half(self) -> Literal["nothing", "weights"]:
-        """Which half of the demo."""
-        ...
-
-    @property
-    def same_steps_as(self) -> str:
-        """The run from pretrained weights that this one from scratch stands beside, or empty."""
-        ...
-
-
-class ProgressLike(Protocol):
-    """What was done, and how long it took."""
-
-    steps: dict[str, int]
-    leg_seconds: dict[str, float]
-    resumed: list[str]
-
-
-def write(
-    out: Path, legs: Sequence[LegLike], progress: ProgressLike, options: Mapping[str, Any], started: float
-) -> Path:
-    """Collect everything and write the report; ``started`` is on the clock of `time.perf_counter`."""
+    Returns:
+        The page.
+    """
     files = read_world(out / "world")
     device = torch.device("cpu")
+    tasks, gallery = task_results(out, files), make_gallery(out, files)
     results = DemoResults(
         command=_command(options),
         date=datetime.date.today().isoformat(),
         commit=_commit(),
         seed=int(options["seed"]),
-        seconds=time.perf_counter() - started,
         settings={
             "minutes": f"{2 if options['quick'] else options['minutes']:g}",
             "training scenes": str(files.counts["train"]),
@@ -94,29 +66,31 @@ def write(
             "level": files.config.level,
         },
         machine=this_machine(device, resolve_precision("auto", device)),
-        stages=_stages(out, legs, progress),
+        stages=_stages(out, legs),
         codebook=_codebook(out),
         masked=_masked(scores_of(out, "masked_data_modeling")),
-        tasks=task_results(out, files),
-        gallery=make_gallery(out, files),
+        tasks=tasks,
+        gallery=gallery,
+        seconds=spent(),
     )
     return write_report(results, out)
 
 
-def _stages(out: Path, legs: Sequence[LegLike], progress: ProgressLike) -> tuple[Stage, ...]:
-    """All runs; the curve of one from scratch is drawn beside that from pretrained weights."""
+def _stages(out: Path, legs: Sequence[Leg]) -> tuple[Stage, ...]:
+    """All runs, one from scratch after that from pretrained weights; their curves are drawn in one chart."""
     scratch = {leg.same_steps_as: leg for leg in legs if leg.same_steps_as}
+    names = [leg.name for leg in legs]
     stages = []
-    for leg in legs:
+    for leg in sorted(legs, key=lambda leg: names.index(leg.same_steps_as or leg.name)):
         curves = () if leg.same_steps_as else _curves(out, leg)
         if leg.name in scratch:
             beside = _curves(out, scratch[leg.name])
             curves = (replace(curves[0], name="pretrained"), replace(beside[0], name="from scratch"))
-        stages.append(_stage(out, leg, progress, curves))
+        stages.append(_stage(out, leg, curves))
     return tuple(stages)
 
 
-def _curves(out: Path, leg: LegLike) -> tuple[Curve, ...]:
+def _curves(out: Path, leg: Leg) -> tuple[Curve, ...]:
     records = read_log(out / leg.name / "metrics.jsonl")
     curves = []
     for name in sorted({key for record in records for key in record if key.startswith("loss")}):
@@ -125,17 +99,16 @@ def _curves(out: Path, leg: LegLike) -> tuple[Curve, ...]:
     return tuple(curves)
 
 
-def _stage(out: Path, leg: LegLike, progress: ProgressLike, curves: tuple[Curve, ...]) -> Stage:
-    config = RunFolder(out / leg.name).config()
-    steps = progress.steps[leg.name]
+def _stage(out: Path, leg: Leg, curves: tuple[Curve, ...]) -> Stage:
+    config, state = RunFolder(out / leg.name).config(), leg_state(out, leg.name)
     return Stage(
         name=leg.title,
         half=leg.half,
         purpose=leg.purpose,
-        seconds=progress.leg_seconds.get(leg.name, 0.0),
-        steps=steps,
-        samples=steps * config.task.batch_size,
-        status="resumed" if leg.name in progress.resumed else "finished",
+        seconds=state.seconds,
+        steps=state.steps,
+        samples=state.steps * config.task.batch_size,
+        status="resumed" if state.resumed else "finished",
         curves=curves,
     )
 
