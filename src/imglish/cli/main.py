@@ -237,7 +237,7 @@ def _tokenizer(arguments: Sequence[str]) -> None:
 
 COMMANDS: dict[str, Command] = {
     "demo": Command(
-        summary="see the whole method work on drawn pictures, and get a report (9 minutes, no GPU)",
+        summary="see the whole method work on drawn pictures, and get a report (8 minutes, no GPU)",
         run=_demo,
         interrupted="the same command goes on where it stopped",
     ),
