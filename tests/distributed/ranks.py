@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import time
@@ -11,11 +12,13 @@ from typing import Any
 
 import torch
 from torch import distributed as dist
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 
 from imglish.train.distributed import Ranks
 
 NUM_RANKS = 2
+# Forked by a server that has imported these once: new interpreters would import for seconds each.
+_IMPORTED = ["torch._dynamo", "imglish.recipes.assemble"]
 # A rank that fails does not keep the other for the usual half hour.
 PATIENCE = timedelta(seconds=120)
 
@@ -31,7 +34,14 @@ def on_ranks(count: int, function: Callable[..., None], *arguments: Any) -> None
     store = dist.TCPStore(  # type: ignore[attr-defined]
         "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=PATIENCE
     )
-    processes = spawn(_enter, args=(count, function, store.port, arguments), nprocs=count, join=False)
+    multiprocessing.set_forkserver_preload(_IMPORTED)
+    processes = start_processes(
+        _enter,
+        args=(count, function, store.port, arguments),
+        nprocs=count,
+        join=False,
+        start_method="forkserver",
+    )
     assert processes is not None
     deadline = time.monotonic() + 4 * PATIENCE.total_seconds()
     while not processes.join(timeout=1):

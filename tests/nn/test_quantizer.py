@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, distributed as dist
-from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 
 from imglish.nn import quantizer as quantizer_module
 from imglish.nn.quantizer import EmaQuantizer
+from imglish.train.distributed import Ranks
+from tests.distributed.ranks import on_two_ranks
 
 
 def bundles(num_bundles: int, size: int, *, dim: int = 8, seed: int = 0) -> Tensor:
@@ -150,30 +149,25 @@ def started_and_revived(features: Tensor, *, world: bool) -> EmaQuantizer:
     return quantizer
 
 
-def check_rank(rank: int, folder: str) -> None:
+def check_rank(ranks: Ranks, whole: dict[str, Tensor]) -> None:
     features = bundles(6, 10).view(60, 1, 8)
-    whole = trained(features)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    try:
-        mine = features[:20] if rank == 0 else features[20:]
-        part = trained(mine)
-        for name, value in whole.state_dict().items():
-            torch.testing.assert_close(part.state_dict()[name], value, msg=name)
+    mine = features[:20] if ranks.is_main else features[20:]
+    part = trained(mine)
+    for name, value in whole.items():
+        torch.testing.assert_close(part.state_dict()[name], value, msg=name)
 
-        # The whole batch in one process, whose random numbers are those of rank 0.
-        torch.manual_seed(0)
-        alone = started_and_revived(features, world=False)
-        torch.manual_seed(1000 * rank)  # what is drawn must not depend on the rank's own numbers
-        together = started_and_revived(mine, world=True)
-        for name, value in together.state_dict().items():
-            theirs = value.clone()
-            dist.broadcast(theirs, src=0)
-            assert torch.equal(theirs, value), name
-            # Sums over ranks add float32 in another order.
-            torch.testing.assert_close(value, alone.state_dict()[name], rtol=1e-5, atol=1e-6, msg=name)
-    finally:
-        dist.destroy_process_group()
+    # The whole batch in one process, whose random numbers are those of rank 0.
+    torch.manual_seed(0)
+    alone = started_and_revived(features, world=False)
+    torch.manual_seed(1000 * ranks.rank)  # what is drawn must not depend on the rank's own numbers
+    together = started_and_revived(mine, world=True)
+    for name, value in together.state_dict().items():
+        theirs = value.clone()
+        dist.broadcast(theirs, src=0)
+        assert torch.equal(theirs, value), name
+        # Sums over ranks add float32 in another order.
+        torch.testing.assert_close(value, alone.state_dict()[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
-def test_two_ranks_update_start_and_revive_as_one_process_with_the_whole_batch(tmp_path: Path) -> None:
-    spawn(check_rank, args=(str(tmp_path),), nprocs=2)
+def test_two_ranks_update_start_and_revive_as_one_process_with_the_whole_batch() -> None:
+    on_two_ranks(check_rank, dict(trained(bundles(6, 10).view(60, 1, 8)).state_dict()))

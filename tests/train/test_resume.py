@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,20 +74,32 @@ def assert_same(a: Path, b: Path) -> None:
             assert torch.equal(tensor, theirs[key]), f"{name}: {key} differs"
 
 
-def test_a_run_killed_in_the_middle_resumes_bit_for_bit(tmp_path: Path) -> None:
-    run(tmp_path / "whole")
-    start_and_stop(tmp_path / "killed", signal.SIGKILL)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("resume") / "whole"
+    run(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed in the middle; for tests to copy."""
+    out = tmp_path_factory.mktemp("resume") / "killed"
+    start_and_stop(out, signal.SIGKILL)
+    return out
+
+
+def test_a_run_killed_in_the_middle_resumes_bit_for_bit(whole: Path, cut_off: Path, tmp_path: Path) -> None:
+    shutil.copytree(cut_off, tmp_path / "killed")
     assert not (tmp_path / "killed" / "final.safetensors").exists()
     run(tmp_path / "killed")
-    assert_same(tmp_path / "whole", tmp_path / "killed")
+    assert_same(whole, tmp_path / "killed")
     steps = [record["step"] for record in read_log(tmp_path / "killed" / "metrics.jsonl")]
     assert steps == list(range(1, 41))
-    losses = [
-        [r["loss"] for r in read_log(tmp_path / name / "metrics.jsonl")] for name in ("whole", "killed")
-    ]
+    losses = [[r["loss"] for r in read_log(out / "metrics.jsonl")] for out in (whole, tmp_path / "killed")]
     assert losses[0] == losses[1]
-    whole, killed = (tmp_path / name / "skipped.log" for name in ("whole", "killed"))
-    assert killed.read_text() == whole.read_text()
+    assert (tmp_path / "killed" / "skipped.log").read_text() == (whole / "skipped.log").read_text()
 
 
 def test_a_polite_signal_saves_the_present_step_and_leaves(tmp_path: Path) -> None:
@@ -98,20 +111,20 @@ def test_a_polite_signal_saves_the_present_step_and_leaves(tmp_path: Path) -> No
     assert (tmp_path / "left" / "final.safetensors").exists()
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
-    run(tmp_path / "whole")
-    start_and_stop(tmp_path / "killed", signal.SIGKILL)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    whole: Path, cut_off: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(cut_off, tmp_path / "killed")
     last = sorted((tmp_path / "killed" / "checkpoints").glob("step_*"))[-1]
     (last / "__0_0.distcp").write_bytes(b"cut")
     run(tmp_path / "killed")
-    assert_same(tmp_path / "whole", tmp_path / "killed")
+    assert_same(whole, tmp_path / "killed")
 
 
-def test_damaged_samples_are_replaced_counted_and_listed(tmp_path: Path) -> None:
-    run(tmp_path / "run")
-    lines = (tmp_path / "run" / "skipped.log").read_text().splitlines()
+def test_damaged_samples_are_replaced_counted_and_listed(whole: Path) -> None:
+    lines = (whole / "skipped.log").read_text().splitlines()
     assert any("sample 13 is damaged" in line for line in lines)
-    assert read_log(tmp_path / "run" / "metrics.jsonl")[-1]["num_skipped"] == len(lines)
+    assert read_log(whole / "metrics.jsonl")[-1]["num_skipped"] == len(lines)
 
 
 @pytest.mark.slow
