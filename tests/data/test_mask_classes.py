@@ -141,6 +141,12 @@ def test_names_alone_count_from_zero_or_from_one(tmp_path: Path) -> None:
     assert dict(read_class_file(tmp_path / "classes.txt", ade).ids) == {0: 255, 1: 0, 2: 1, 255: 255}
 
 
+def test_files_of_classes_are_read_as_windows_and_tables_write_them(tmp_path: Path) -> None:
+    rules = labels_file(tmp_path, "\ufeff0\tStraße\r\n3\t 車 2\r\n")
+    labels = read_class_file(tmp_path / "classes.txt", rules)
+    assert labels.classes == ("Straße", "車 2") and dict(labels.ids) == {0: 0, 3: 1, 255: 255}
+
+
 def test_values_of_one_name_are_one_class_and_some_are_ignored(tmp_path: Path) -> None:
     rules = labels_file(tmp_path, "7 road\n10 road\n11 building\n9 ignored\n")
     record = mask(tmp_path / "a.png", [7, 9, 10, 11, 255])
@@ -166,6 +172,8 @@ def test_colours_are_named_in_either_way(tmp_path: Path) -> None:
         ("", "names no class"),
         ("road\n", "names the single class 'road'"),
         ("0 road\nsky\n", "names classes by order and by value"),
+        ("0: road\n1: sky\n", "has the line '0: road'; expected a space between a value and its name"),
+        ("255, 0, 0 road\n0,0,0 sky\n", "has the line '255, 0, 0 road'"),
         ("1 road\n1 sky\n2 sea\n", "names the value 1 twice"),
         ("\n".join(f"class {n}" for n in range(256)), "names 256 classes; expected at most 255"),
     ],
@@ -253,4 +261,13 @@ def test_jpegs_are_no_masks(tmp_path: Path) -> None:
     root = folder(tmp_path, "", count=3)
     (root / "masks" / "01.png").rename(root / "masks" / "01.jpg")
     (problem,) = find_masks(root, "train", 0.1).problems
-    assert "01.jpg: has no mask; expected" in problem
+    assert "01.jpg: has no mask; expected" in problem and "01.png, not JPEG or WebP, which change" in problem
+
+
+def test_a_folder_in_which_nothing_goes_together_tells_its_first_file(tmp_path: Path) -> None:
+    root = folder(tmp_path, "train", "val")  # as a folder with YOLO labels has it, too
+    (root / "masks").rename(root / "labels")
+    for path in (root / "labels").rglob("*.png"):
+        path.rename(path.with_suffix(".txt"))
+    with pytest.raises(DataFormatError, match=r"images/train: no picture has a mask; the first: .*00\.jpg: "):
+        find_masks(root, "train", 0.1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from imglish.data.pictures import decode_picture, read_mask, read_picture, read_segment_ids
+from imglish.data.transforms.upright import open_image
 from imglish.errors import DataFormatError
 
 JPEG_STEP = 12  # grey levels that JPEG at quality 95 may be off on a smooth ramp
@@ -101,6 +103,27 @@ def test_a_mask_gives_its_class_ids(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(mask.numpy(), ids)
 
 
+def test_a_mask_of_sixteen_bits_may_begin_with_the_upper_ones(tmp_path: Path) -> None:
+    """A TIFF in the order of bytes that Macs and programs of geography write."""
+    ids = np.array([[0, 300, 65535]])
+    entries = [(256, 3), (257, 1), (258, 16), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 6)]
+    packed = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    head, pixels = b"MM" + struct.pack(">HI", 42, 14), ids.astype(">u2").tobytes()
+    (tmp_path / "mask.tif").write_bytes(head + pixels + struct.pack(">H", 9) + packed + bytes(4))
+    assert Image.open(tmp_path / "mask.tif").mode == "I;16B"
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.tif", (1, 3)).numpy(), ids)
+
+
+def test_a_mask_of_floating_point_numbers_and_a_folder_are_told(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((2, 3), np.float32)).save(tmp_path / "mask.tif")
+    with pytest.raises(
+        DataFormatError, match=r"mask\.tif: has floating-point numbers; expected class ids of 8"
+    ):
+        read_mask(tmp_path / "mask.tif", (2, 3))
+    with pytest.raises(DataFormatError, match=r"expected a picture: name the pictures in it"):
+        open_image(tmp_path, str(tmp_path))
+
+
 def test_a_mask_of_sixteen_bits_keeps_large_ids(tmp_path: Path) -> None:
     ids = np.array([[0, 255], [256, 3000]], dtype=np.uint16)
     Image.fromarray(ids).save(tmp_path / "mask.png")
@@ -109,7 +132,9 @@ def test_a_mask_of_sixteen_bits_keeps_large_ids(tmp_path: Path) -> None:
 
 def test_a_mask_of_another_size_than_its_picture_is_refused_with_both_sizes(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((5, 6), np.uint8)).save(tmp_path / "mask.png")
-    with pytest.raises(DataFormatError, match=r"is 5 high and 6 wide, but its picture is 6 high and 5 wide"):
+    with pytest.raises(DataFormatError, match=r"is 5 high and 6 wide, but its picture is 6 high and 7 wide"):
+        read_mask(tmp_path / "mask.png", (6, 7))
+    with pytest.raises(DataFormatError, match=r"the same size: take the EXIF orientation out of the picture"):
         read_mask(tmp_path / "mask.png", (6, 5))
 
 

@@ -37,7 +37,7 @@ def members(batch: list[tuple[int, float]]) -> frozenset[int]:
 
 
 def test_pictures_higher_than_wide_stand() -> None:
-    assert standing(np.array([[2, 3], [3, 2], [3, 3]])).tolist() == [0, 1, 0]
+    assert standing(np.array([[2, 3], [3, 2], [3, 3]])).tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("per_rank", [1, 2, 3])

@@ -151,6 +151,16 @@ def test_captions_are_those_of_the_predictor(tmp_path: Path) -> None:
     assert processor.batch_decode(ids) == Predictor(run).caption(pictures)
     greedy = model.generate(processor(images=pictures)["pixel_values"], num_beams=1, max_length=5)
     assert greedy.shape[1] <= 5
+    for asked in ({"num_beams": 1}, {"length_penalty": 3.0}):
+        settings = {**run.settings, **asked}
+        told = Predictor(replace(run, settings=settings)).caption(pictures)
+        changed = model.generate(processor(images=pictures)["pixel_values"], **asked)
+        assert processor.batch_decode(changed) == told
+    short = model.generate(processor(images=pictures[:1])["pixel_values"], max_length=4)
+    rows = model.generate(processor(images=pictures)["pixel_values"])
+    for row in rows:  # after a text's end there is nothing but padding
+        assert (row[row.tolist().index(EOS) + 1 :] == PAD).all()
+    assert short.shape[1] <= 4
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -177,7 +187,24 @@ def test_labels_are_where_transformers_looks(folders: dict[str, Path]) -> None:
     config = transformers.AutoConfig.from_pretrained(folders["image_classification"])
     labels = load_model(folders["image_classification"]).labels
     assert tuple(config.id2label.values()) == labels and config.num_labels == len(labels)
+    assert config.label2id == {label: number for number, label in enumerate(labels)}
     assert config.hidden_size == 64 and config.num_hidden_layers == 2
+    sizes = {"width": 8, "depth": 3, "num_heads": 4, "vocab_size": 90}
+    other = type(config)(sizes={**config.sizes, **sizes})
+    assert (other.hidden_size, other.num_hidden_layers) == (8, 3)
+    assert (other.num_attention_heads, other.vocab_size) == (4, 90)
+
+
+def test_what_was_found_while_loading_is_told_where_it_is_asked(folders: dict[str, Path]) -> None:
+    register()
+    model, told = transformers.AutoModel.from_pretrained(folders["vqa"], output_loading_info=True)
+    assert model.config.kind == "vqa" and not told["missing_keys"]
+
+
+def test_only_the_main_process_writes_settings(folders: dict[str, Path], tmp_path: Path) -> None:
+    model, _ = auto(folders["vqa"])
+    model.save_pretrained(tmp_path / "other", is_main_process=False)
+    assert not (tmp_path / "other" / "config.yaml").exists()
 
 
 def test_a_model_is_trained_there_and_used_here(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -239,6 +266,8 @@ def test_what_a_kind_needs_and_does_not_do_is_said(folders: dict[str, Path], tmp
         model(pixel_values=torch.zeros(1, 3, 16, 16))
     with pytest.raises(ConfigError, match="a vqa model writes no captions"):
         model.generate(torch.zeros(1, 3, 16, 16))
+    with pytest.raises(ConfigError, match="push the model's folder as a whole"):
+        processor.save_pretrained(tmp_path / "pushed", push_to_hub=True)
     with pytest.raises(ConfigError, match="nothing to prepare"):
         processor()
     with pytest.raises(ConfigError, match="expected 'pt'"):

@@ -17,11 +17,15 @@ def test_numbers_are_off_by_half_a_step_of_their_row_at_most(tmp_path: Path) -> 
         "filter": torch.randn(40, 8, 3, 3) * torch.logspace(-6, 2, 40)[:, None, None, None],
         "matrix": torch.zeros(64, 32),
         "bias": torch.randn(40),
+        "small": torch.randn(31, 33),  # 1023 numbers
+        "large": torch.randn(32, 32),
         "counts": torch.arange(3),
     }
     save_file(pack_weights(weights), tmp_path / "packed.safetensors")
     packed = load_file(tmp_path / "packed.safetensors")
     assert packed["filter"].dtype == torch.int8 and packed["bias"].dtype == torch.half
+    assert packed["small"].dtype == torch.half and packed["large"].dtype == torch.int8
+    assert all((packed[f"{name}.scale_of_rows"] > 0).all() for name in ("filter", "matrix"))  # also of zeros
     found = unpack_weights(packed)
     assert found.keys() == weights.keys()
     rows = weights["filter"].flatten(1)

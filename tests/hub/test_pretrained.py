@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 from imglish.errors import CheckpointError
-from imglish.hub.card import CardFacts, facts_of
+from imglish.hub.card import CardFacts, facts_of, write_card
 from imglish.hub.load import load_model
 from imglish.hub.pretrained import save_pretrained
 from imglish.hub.run import LoadedRun
@@ -94,6 +94,9 @@ def test_class_names_are_kept_with_the_dual_encoder_they_trained(tmp_path: Path,
     run = loaded(RETRIEVAL, tmp_path, text)
     named = replace(run, kind="class_names", labels=("a dog", "hôtel"), settings=dict(run.settings))
     assert_same(load_model(save_pretrained(named, tmp_path / "saved")), named)
+    lines = replace(named, labels=("a\ndog", "hôtel"))  # a list of lines cannot hold it
+    message = refusal(lambda: save_pretrained(lines, tmp_path / "lines"))
+    assert "would load with other labels, so nothing was saved" in message
 
 
 def test_the_same_picture_size_and_heads_come_back(tmp_path: Path) -> None:
@@ -157,6 +160,28 @@ def test_what_nobody_knows_is_said_to_be_unknown(tmp_path: Path, text: bytes) ->
     )
     front = yaml.safe_load((other / "README.md").read_text().split("---")[1])
     assert front["license"] == "other" and front["license_name"] == "Weights licence 3"
+
+
+def test_only_an_address_is_told_of_files_of_ones_own(tmp_path: Path) -> None:
+    assert facts_of("https://example.org/weights.pth").source == "https://example.org/weights.pth"
+    assert facts_of(tmp_path / "secret" / "weights.pth") == CardFacts(name="weights.pth")
+
+
+def test_the_card_of_a_joint_run_names_its_parts_and_no_class_of_transformers() -> None:
+    card = write_card(load_model("world"), CardFacts())
+    assert "- Parts: vqa (`vqa`), captioning (`captioning`), " in card and "segmentation (`semantic_" in card
+    assert "transformers" not in card and "predictor.abilities()" in card
+
+
+def test_sizes_and_labels_are_counted(tmp_path: Path, text: bytes) -> None:
+    run = loaded(CLASSIFICATION, tmp_path, text)
+    large = nn.Linear(999, 1500)  # 1.5 million, with the biases
+    wide = replace(
+        run, model=large, config=replace(run.config, image_size=(16, 32)), labels=tuple(map(str, range(25)))
+    )
+    card = write_card(wide, CardFacts())
+    assert "- Parameters: 1.50 million" in card and "- Pictures: 16 x 32 pixels" in card
+    assert "- 25 labels: 0, 1, " in card and ", 18, 19 and 5 more\n" in card
 
 
 def test_damaged_scores_are_one_line(tmp_path: Path) -> None:

@@ -49,6 +49,13 @@ def test_what_is_pushed_loads_again_bit_for_bit(hub: Hub, tmp_path: Path) -> Non
     assert back.config == run.config and back.settings == run.settings
 
 
+def test_another_branch_is_written_to_where_it_is_named(hub: Hub, tmp_path: Path) -> None:
+    run = load_model(write_run(tmp_path / "run", "captioning"))
+    message = refusal(lambda: push_to_hub(run, "org/name", revision="draft"))  # which is not there
+    assert "no such repository or branch" in message and hub.files == {}
+    assert any(path.endswith("/draft") for path in hub.asked)
+
+
 def test_an_id_that_is_none_and_a_refusal_are_one_line(hub: Hub, tmp_path: Path) -> None:
     run = load_model(write_run(tmp_path / "run", "captioning"))
     for name in ("name", "org/name@main", "../x"):

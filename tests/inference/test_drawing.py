@@ -56,6 +56,7 @@ def test_colours_lie_over_the_picture_and_ignored_pixels_stay_bare() -> None:
     for place, number in (((599, 3), 2), ((599, 0), 0), ((10, 3), 0)):
         np.testing.assert_allclose(drawn[place], (100 + colors[number].astype(float)) / 2, atol=0.5)
     assert drawn[0, 0].tolist() == [100, 100, 100]
+    assert (drawn[1:300] == drawn[1, 0]).all() and (drawn[300:, 2:] == drawn[599, 3]).all()  # every row
     whole = np.asarray(draw_classes(image, classes, NAMES, opacity=1.0, legend=False))
     assert (whole[599, 3] == colors[2]).all()
     assert (np.asarray(draw_classes(image, classes, NAMES, opacity=0.0, legend=False)) == image).all()
@@ -65,6 +66,12 @@ def test_colours_lie_over_the_picture_and_ignored_pixels_stay_bare() -> None:
     expected = (0.299 * 255 + colors[0].astype(float)) / 2  # over grey; BT.601's share of red
     np.testing.assert_allclose(np.asarray(half)[0, 0], expected, atol=1)
     assert np.asarray(half)[1, 1].tolist() == [255, 0, 0]
+
+
+def test_a_picture_in_which_no_class_was_found_is_shown_as_it_is() -> None:
+    image = pixels(4, 6)
+    drawn = draw_classes(image, np.full((4, 6), -1), ())
+    np.testing.assert_array_equal(np.asarray(drawn), image)
 
 
 def test_the_legend_has_the_colours_of_the_classes_that_are_there() -> None:
@@ -123,6 +130,11 @@ def test_segments_have_the_colours_of_their_classes_and_white_lines_between_them
     none = np.zeros(0, np.int64)
     nothing = PanopticMap(ids=0 * ids, segment_ids=none, labels=none, crowd=none.astype(np.bool_))
     np.testing.assert_array_equal(draw_segments(image, nothing, names), image)
+    upright = PanopticMap(
+        ids=ids.T.copy(), segment_ids=found.segment_ids, labels=found.labels, crowd=found.crowd
+    )
+    turned = draw_segments(image.transpose(1, 0, 2).copy(), upright, names)
+    np.testing.assert_array_equal(np.asarray(turned), drawn.transpose(1, 0, 2))
     with pytest.raises(ValueError, match="sizes must agree"):
         draw_segments(image[:2], found, names)
 
@@ -151,6 +163,32 @@ def test_objects_have_frames_names_and_masks_in_the_colours_of_their_classes() -
     at_the_edge = np.asarray(draw_objects(grey, [(110, 50, 120, 80)], [2], NAMES, zoom=1)).astype(int)
     assert (at_the_edge[36:49, 80:100] == colors[2]).all(axis=-1).any()  # its name begins further left
     assert (np.asarray(draw_objects(grey, [], [], NAMES, zoom=1)) == grey).all()
+
+
+def test_the_first_object_lies_on_top_and_small_pictures_are_enlarged() -> None:
+    grey, box = np.full((60, 200, 3), 128, np.uint8), (50.0, 30.0, 90.0, 55.0)
+    colors = class_colors(NAMES)
+    drawn = np.asarray(draw_objects(grey, [box, box], [2, 0], NAMES, zoom=1))
+    assert (drawn[54, 50:90] == colors[2]).all()
+    assert draw_objects(grey, [box], [2], NAMES).size == (4 * 200, 4 * 60)  # 256 pixels fit 60 four times
+
+
+def test_a_name_without_place_above_stands_within() -> None:
+    grey = np.full((100, 120, 3), 128, np.uint8)
+    drawn = np.asarray(draw_objects(grey, [(10, 2, 100, 90)], [2], NAMES, zoom=1))
+    assert (drawn[4:12, 12:30] == class_colors(NAMES)[2]).all(axis=-1).any()
+
+
+def test_names_are_black_on_bright_colours_and_white_on_dark_ones() -> None:
+    names = [f"class {number}" for number in range(21)]
+    brightness = class_colors(names) @ np.array([0.3, 0.59, 0.11])
+    grey = np.full((100, 200, 3), 128, np.uint8)
+    for label in (int(brightness.argmin()), int(brightness.argmax())):
+        drawn = np.asarray(draw_objects(grey, [(20, 50, 190, 90)], [label], names, zoom=1))
+        written = drawn[36:49, 22:60].reshape(-1, 3)
+        shade = (written @ np.array([0.3, 0.59, 0.11])) - brightness[label]
+        assert abs(shade).max() > 100  # it can be read
+        assert (shade[abs(shade).argmax()] < 0) == (brightness[label] > 128)
 
 
 def test_masks_of_another_size_are_refused() -> None:

@@ -237,6 +237,10 @@ def test_a_folder_swapped_for_a_link_gives_no_file(folder: Path, predictor: Coun
     (folder / "below").symlink_to(folder.parent / "elsewhere")
     with pytest.raises(DataFormatError, match="not there any more"):
         index.file("below/00.png")
+    (folder / "01.png").unlink()
+    (folder / "01.png").mkdir()
+    with pytest.raises(DataFormatError, match="not there any more"):
+        index.file("01.png")
 
 
 def test_names_of_every_kind_are_kept(tmp_path: Path, predictor: CountingPredictor) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from imglish.hub.run import load_run
 from imglish.inference import index_vectors
 from imglish.inference.contact_sheet import Section, thumbnail, write_contact_sheet
 from imglish.inference.index import Found, SearchIndex, default_path
-from imglish.inference.index_identity import ModelIdentity, model_identity
+from imglish.inference.index_identity import ModelIdentity, model_identity, weights_hash
 from imglish.inference.index_store import About, Content, IndexStore, Known
 from imglish.inference.index_vectors import Engine, ExactVectors, FaissVectors, hold
 from tests.inference.index_folders import CountingPredictor, indexed, write_picture, write_pictures
@@ -86,6 +87,17 @@ def test_the_best_are_those_of_brute_force(engine: Engine, tmp_path: Path) -> No
             assert [one.path for one in found] == [path for path, _ in expected]
             assert [one.similarity for one in found] == pytest.approx([cosine for _, cosine in expected])
     assert len(index.search_vector(query, 10_000)) == 3500
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_none_of_the_best_is_lost_among_very_many_that_are_nearly_as_good(engine: Engine) -> None:
+    """A product of matrices in float32 orders them otherwise than their exact sums."""
+    near = (units(1, 1) + 1e-4 * units(3000, 2)).astype(np.float16)
+    vectors = hold(near, engine)
+    for query in units(3, 3):
+        best = np.argsort(-(near.astype(np.float64) @ query.astype(np.float64)), kind="stable").tolist()
+        for k in range(1, 400, 3):
+            assert set(best[:k]) <= set(vectors.near(query, k).tolist())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -234,6 +246,9 @@ def test_one_changed_weight_or_another_preparation_is_another_model(tmp_path: Pa
     assert model_identity(CountingPredictor(run)).weights != plain
     del run.settings["pictures"]  # type: ignore[attr-defined]
     assert model_identity(CountingPredictor(run)).weights == plain
+    cropped = replace(run, settings={**run.settings, "crop_share": 0.9})
+    smaller = replace(run, config=replace(run.config, image_size=(8, 8)))
+    assert len({plain, weights_hash(cropped), weights_hash(smaller)}) == 3
     weight = run.model.state_dict()["vision_head.weight"]
     weight[0, 0] += 1e-6
     assert model_identity(CountingPredictor(run)).weights != plain

@@ -14,13 +14,15 @@ from torch import Tensor
 from torchvision import transforms
 
 from imglish.data.transforms.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from imglish.decoding.beam_search import BeamSearchConfig, beam_search
 from imglish.errors import CheckpointError, ConfigError, DataFormatError
 from imglish.hub.load import load_model
 from imglish.hub.run import LoadedRun
 from imglish.inference.pictures import Picture
 from imglish.inference.predictor import Predictor
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
-from imglish.models.beit3.heads import Beit3ForVqa
+from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForVqa
+from imglish.text.tokenizer import BOS, EOS
 from tests.hub.official_files import BEIT_FINE_TUNED, shrunk
 from tests.inference.tiny_weights import NAMES, pixels, png, segmenter, write_files
 
@@ -80,6 +82,31 @@ def test_captions_of_many_are_those_of_each(ask: Callable[[str], Predictor], mix
     assert captions == [predictor.caption(picture) for picture in mixed]
     assert all(isinstance(caption, str) for caption in captions) and len(set(captions)) > 1
     assert predictor.caption([]) == [] and predictor.caption(mixed[:1]) == captions[:1]
+
+
+def test_captions_are_searched_as_the_settings_of_the_weights_say(runs: dict[str, LoadedRun]) -> None:
+    run = runs["captioning"]
+    model, text, images = (
+        run.model,
+        run.text,
+        torch.cat([as_input(pixels(30, 30, seed)) for seed in range(5)]),
+    )
+    assert isinstance(model, Beit3ForCaptioning) and text is not None
+    pictures, found = [pixels(30, 30, seed) for seed in range(5)], []
+    for changes in ({"num_beams": 1}, {"length_penalty": 3.0}, {"max_text_tokens": 6}, {}):
+        settings = {**run.settings, **changes}
+        names = ("num_beams", "length_penalty")
+        config = BeamSearchConfig(
+            max_tokens=settings["max_text_tokens"], **{name: settings[name] for name in names}
+        )
+        with torch.no_grad():
+            expected = beam_search(
+                lambda memory, words: model.step(memory, words, text.mask_id),
+                model.start(images), batch_size=5, bos=BOS, eos=EOS, config=config, device="cpu",
+            )  # fmt: skip
+        found.append(Predictor(replace(run, settings=settings)).caption(pictures))
+        assert found[-1] == [text.decode(one.words) for one in expected]
+    assert all(other != found[-1] for other in found[:-1])  # each of the settings tells
 
 
 def test_answers_are_the_models(ask: Callable[[str], Predictor], runs: dict[str, LoadedRun]) -> None:
@@ -165,6 +192,10 @@ def test_a_search_is_the_order_of_the_cosines(ask: Callable[[str], Predictor], m
     np.testing.assert_allclose([match.similarity for match in found], np.sort(cosines)[::-1], atol=TOLERANCE)
     assert predictor.search(mixed, "a red star", num_matches=2) == found[:2]
     assert predictor.search([], "a red star") == []
+    assert predictor.search(mixed[0], "a red star") == [(0, pytest.approx(cosines[0], abs=TOLERANCE))]
+    first, second = found[0].number, found[1].number
+    same = predictor.search([mixed[first], mixed[second]] * 40, "a red star", num_matches=80)
+    assert [match.number for match in same] == [*range(0, 80, 2), *range(1, 80, 2)]  # equal ones in order
 
 
 def test_half_precision_gives_float32_of_length_one(files: Path, mixed: list[Picture]) -> None:
@@ -374,6 +405,7 @@ def test_weights_of_another_use_are_refused_with_those_that_would_do(
         ),
         ("retrieval", lambda p: p.classify(pixels(9, 9), []), ConfigError, "names that are not empty"),
         ("retrieval", lambda p: p.classify(pixels(9, 9), ["a", "a"]), ConfigError, "differ from each other"),
+        ("retrieval", lambda p: p.classify(pixels(9, 9), ["a", " "]), ConfigError, "that are not empty"),
         (
             "retrieval",
             lambda p: p.classify(pixels(9, 9), ["a"], prompts=["a photo"]),
@@ -411,5 +443,8 @@ def test_the_limit_of_pixels_is_an_argument(runs: dict[str, LoadedRun]) -> None:
     assert predictor.caption(pixels(10, 10))
     with pytest.raises(DataFormatError, match="picture 2: is 10 high and 11 wide; expected at most 100"):
         predictor.caption([pixels(10, 10), pixels(10, 11)])
-    with pytest.raises(ConfigError, match="batch_size must be"):
-        Predictor(runs["captioning"], batch_size=0)
+    with pytest.raises(DataFormatError, match="the picture: is 10 high and 11 wide; expected at most 100"):
+        predictor.look(pixels(10, 11))
+    for size in (0, True):
+        with pytest.raises(ConfigError, match="batch_size must be"):
+            Predictor(runs["captioning"], batch_size=size)

@@ -71,7 +71,7 @@ def test_a_good_file_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[st
         f"{val}: 1 objects on 4 pictures, 2 classes",
         "  cat: 1 objects on 1 pictures",
         "  dog: 0 objects on 0 pictures",
-        "  note: objects without an outline, which no mask is trained on: 1",
+        "  note: objects without an outline, which no mask is trained on or scored with: 1",
         "  note: pictures without objects, which are not trained on by default: 3",
         "  note: pictures with a side under 32 pixels, which are not trained on by default: 1",
         "  note: classes that no object has: 1 (dog)",
@@ -138,8 +138,32 @@ def test_files_without_objects_or_with_other_categories_are_refused(
     assert status != 0
     assert any("empty.json: has no object on any of 4 pictures" in line for line in lines)
     assert any("other.json: has other categories than empty.json" in line for line in lines)
-    status, lines, _ = checked(capsys, str(tmp_path / "gone.json"))
-    assert status != 0 and "no such file" in lines[0]
+    counted = write(
+        tmp_path,
+        "counted.json",
+        annotation(1),
+        categories=[{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}],
+    )
+    good = write(tmp_path, "good.json", annotation(1))
+    status, lines, _ = checked(capsys, str(good), str(counted), "--pictures", str(tmp_path / "pictures"))
+    assert status != 0  # as in training: the same names, but another id
+    assert any("counted.json: has other categories than good.json" in line for line in lines)
+    status, lines, _ = checked(capsys, str(tmp_path / "gone.json"), str(tmp_path / "gone"))
+    assert status != 0 and "gone.json: no such file; expected COCO instances json" in lines[0]
+    assert lines[1] == f"{tmp_path / 'gone'}: no such file or folder; expected data to check: check the path"
+
+
+def test_classes_of_one_name_are_told_apart_by_their_ids(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in files whose first category is the name of the whole set."""
+    twice = [*CATEGORIES, {"id": 0, "name": "cat"}]
+    path = write(tmp_path, "train.json", annotation(1), categories=twice)
+    status, lines, _ = checked(capsys, str(path), "--pictures", str(tmp_path / "pictures"))
+    assert status == 0
+    assert "  cat (0): 0 objects on 0 pictures" in lines and "  cat (3): 1 objects on 1 pictures" in lines
+    data = CocoInstancesData(root=tmp_path, train="train.json", train_images="pictures")
+    assert detection_files(data, "train").classes == ("cat (0)", "cat (3)", "dog")
 
 
 def test_yolo_folders_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,9 +176,33 @@ def test_yolo_folders_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[
     status, lines, _ = checked(capsys, str(tmp_path), "--layout", "yolo")
     assert status != 0 and lines[0] == f"{tmp_path} (train): 1 objects on 1 pictures, 2 classes"
     assert "a.txt: line 2 has class 7, which is none of the 2 classes" in lines[1]
+    told = checked(capsys, str(tmp_path))[1]
+    assert "images/train: no picture has a mask; the first: " in told[0]
+    assert told[1:] == ["  note: labels in text files are YOLO's, which --layout yolo checks"]
     assert "  note: classes that no object of training has: dog" in lines
     files = detection_files(YoloData(root=tmp_path), "validation").usable()
     assert files.classes == ("cat", "dog") and not files.has_masks
+
+
+def test_numbers_and_flags_are_read_as_other_tools_write_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(
+        tmp_path,
+        "train.json",
+        annotation(1, image_id=1.0, category_id=3.0),  # a table with gaps has numbers with a point
+        annotation(2, iscrowd=True),
+        annotation(3, iscrowd=False),
+        annotation(4, image_id=1.5),
+        annotation(10**30),
+    )
+    status, lines, _ = checked(capsys, str(path), "--pictures", str(tmp_path / "pictures"))
+    assert status != 0 and lines[0] == f"{path}: 3 objects on 4 pictures, 2 classes"
+    assert "annotations[3] has 1.5 at key 'image_id', not a whole number;" in lines[1]
+    assert (
+        "annotations[4] has 1000000000000000000000000000000 at key 'id', not a whole number of 64" in lines[2]
+    )
+    assert "  note: crowds, which are neither found nor background: 1" in lines
 
 
 def test_panoptic_files_are_checked_with_their_maps(
@@ -166,6 +214,8 @@ def test_panoptic_files_are_checked_with_their_maps(
     words = str(world.panoptic("train")), "--pictures", str(world.images("train")), "--maps"
     status, lines, _ = checked(capsys, *words, str(world.panoptic_maps("train")))
     assert status == 0 and " segments" not in lines[0] and "objects on 4 pictures" in lines[0]
+    status, lines, _ = checked(capsys, *words[:3])
+    assert status != 0 and "has segments: of a panoptic json the check wants the folder of --maps" in lines[1]
     Image.new("RGB", (64, 64), (9, 9, 9)).save(world.panoptic_maps("train") / "00000001.png")
     (world.panoptic_maps("train") / "00000002.png").unlink()
     Image.new("L", (64, 64)).save(world.panoptic_maps("train") / "00000003.png")
@@ -199,7 +249,7 @@ def test_training_goes_on_without_what_is_wrong_and_says_how_much(
     with pytest.raises(DataFormatError, match="has no category where training has category 44 'dog'"):
         detection_files(data, "validation", files.categories)
     write(tmp_path, "train.json", annotation(3, bbox="x"))
-    with pytest.raises(DataFormatError, match="none of the 4 pictures has an object that can be used"):
+    with pytest.raises(DataFormatError, match=r"train\.json: none of the 4 pictures has an object that can"):
         detection_files(data, "train").usable()
 
 

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import pytest
+import yaml
 
 from imglish.cli.main import main
 from imglish.data.world.scene import WorldConfig
 from imglish.data.world.writer import write_world
 from imglish.recipes.demo import DemoOptions
-from imglish.recipes.demo_lanes import LaneError, leg_state, plan_steps, run_lanes
+from imglish.recipes.demo_lanes import (
+    LaneError,
+    LegState,
+    _raise_failure,
+    _run_leg,
+    _save,
+    _stop,
+    leg_state,
+    plan_steps,
+    run_lanes,
+)
 from imglish.recipes.demo_legs import demo_lanes
 
 
@@ -45,6 +58,42 @@ def test_lanes_fit_together(tmp_path: Path) -> None:
         ours, scratch = task.config(40), twin.config(40)
         assert (ours.init, scratch.init) == ("world", "")
         assert ours.train == scratch.train and ours.data == scratch.data and ours.task == scratch.task
+
+
+def test_every_leg_takes_the_steps_it_is_told_and_saves_on_the_way(tmp_path: Path) -> None:
+    for leg in (leg for lane in demo_lanes(tmp_path) for leg in lane):
+        train = leg.config(60).train
+        assert train.num_steps == 60 and train.save_every <= 30, leg.name  # a killed demo loses half at most
+
+
+def test_a_leg_that_was_stopped_goes_on_with_its_seed_and_its_time(tmp_path: Path) -> None:
+    write_world(WorldConfig(), tmp_path / "world", num_train=60, num_validation=20, num_compositional=10)
+    leg = next(leg for leg in demo_lanes(tmp_path)[1] if leg.name == "image_classification")
+    assert leg_state(tmp_path, leg.name) == LegState()
+    (tmp_path / leg.name / "checkpoints").mkdir(parents=True)
+    _save(tmp_path, leg, LegState(steps=2, seconds=1000.0))
+    _run_leg(tmp_path, [leg], 30, 7)
+    state = leg_state(tmp_path, leg.name)
+    assert state.done and state.resumed and state.steps == 2 and 1000 < state.seconds < 1300
+    assert yaml.safe_load((tmp_path / leg.name / "config.yaml").read_text())["train"]["seed"] == 7
+    assert not (tmp_path / leg.name / "leg.partial").exists()
+
+
+def test_lanes_are_stopped_and_one_that_was_killed_is_a_line() -> None:
+    context = multiprocessing.get_context("spawn")
+    failures: SimpleQueue[tuple[bool, str]] = context.SimpleQueue()
+    sleeping = context.Process(target=time.sleep, args=(30,), name="lane 0")
+    sleeping.start()
+    _stop([sleeping])
+    assert sleeping.exitcode == -signal.SIGTERM
+    with pytest.raises(LaneError, match="lane 0 of the demo ended with exit code -15: somebody killed it"):
+        _raise_failure([sleeping], failures)
+    failures.put((True, "the user's mistake"))
+    with pytest.raises(LaneError, match="the user's mistake"):
+        _raise_failure([sleeping], failures)
+    failures.put((False, "Traceback"))
+    with pytest.raises(RuntimeError, match="Traceback"):
+        _raise_failure([sleeping], failures)
 
 
 def test_another_length_is_another_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -339,6 +339,22 @@ def test_data_of_other_classes_is_not_scored(tmp_path: Path, capsys: pytest.Capt
     assert (run / "classes.txt").read_text() == "light\ndark\ngrass\n"
 
 
+def test_masks_that_are_not_scored_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    root = pictures(tmp_path / "own")
+    run = finished(root, tmp_path / "run", "two_stage")
+    assert main(["evaluate", str(run)]) == 0
+    assert "mask/ap" in capsys.readouterr().out and "masks are not scored" not in caplog.text
+    document = json.loads((root / "objects.json").read_text())
+    document["annotations"][3]["segmentation"] = []
+    (root / "objects.json").write_text(json.dumps(document))
+    assert main(["evaluate", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "box/ap" in shown and "mask/ap" not in shown
+    assert "masks are not scored: 1 of the 6 objects to score have no outline" in caplog.text
+
+
 def test_predict_prints_objects_and_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = pictures(tmp_path / "own")
     run = finished(root, tmp_path / "run", "two_stage")
@@ -372,3 +388,18 @@ def test_predict_writes_segments(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (maps / "0_drawn_segments.png").is_file()
     shown = ", ".join(f"{one.number} {one.name}" for one in expected.segments)
     assert capsys.readouterr().out == f"{first}: {maps / '0_segments.png'} ({shown or 'no segment'})\n"
+
+
+def test_a_picture_without_segments_is_drawn_as_it_is(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "own")
+    run = finished(root, tmp_path / "run", "mask2former", panoptic=True)
+    weights = RunFolder(run).weights()
+    weights["head.classifier.weight"].zero_()
+    weights["head.classifier.bias"][:-1], weights["head.classifier.bias"][-1] = 0, 9  # sure of no object
+    RunFolder(run).save_weights(weights)
+    picture = paths(root)[0]
+    words = ["predict", str(picture), "--run", str(run), "--panoptic", str(tmp_path / "maps")]
+    assert main([*words, "--draw", str(tmp_path / "drawn")]) == 0
+    assert not np.asarray(Image.open(tmp_path / "maps" / "0_segments.png")).any()
+    drawn = np.asarray(Image.open(tmp_path / "drawn" / "0_drawn_segments.png"))
+    np.testing.assert_array_equal(drawn, np.asarray(Image.open(picture)))

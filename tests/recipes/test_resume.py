@@ -38,6 +38,15 @@ def test_a_finished_run_is_left_alone(root: Path, run: Path) -> None:
     assert contents(run) == before
 
 
+def test_more_steps_than_a_finished_run_had_are_said_to_train_nothing(
+    root: Path, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = contents(run)
+    assert main(command(root, run, "--resume", "--train.num-steps", "9")) == 0
+    assert contents(run) == before
+    assert f"more steps train it no further: begin a new run with --init {run}" in caplog.text
+
+
 HALF = b'{"semantic/mean_iou": 0.'
 
 

@@ -62,6 +62,21 @@ def training(root: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
+def test_a_run_is_scored_on_the_classes_that_it_learned_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(training(own_folder(tmp_path / "own", count=4), out)) == 0
+    other = own_folder(tmp_path / "other", count=4)
+    for path in (other / "masks").iterdir():  # as many classes, but others
+        Image.open(path).point(lambda value: 7 if value == 3 else value).save(path)
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--data.root", str(other)]) == 1
+    told = "has learned 2 classes (background, class 3), the data to score has 2 (background, class 7)"
+    assert told in error_line(capsys.readouterr().err)
+    assert (out / "classes.txt").read_text() == "background\nclass 3\n"
+
+
 SEVERAL = (
     "--task.pictures.scored-ratios 0.5 1.0 --task.pictures.scored-flip --task.pictures.fit at_least_crop"
 ).split()

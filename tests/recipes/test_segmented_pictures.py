@@ -78,6 +78,7 @@ def pictures(root: Path, sizes: tuple[tuple[int, int], ...] = SIZES) -> Path:
                 folder = root / kind / part
                 folder.mkdir(parents=True, exist_ok=True)
                 image.save(folder / f"{number}.png")
+    (root / "names.txt").write_text("\n".join(NAMES))
     return root
 
 
@@ -94,7 +95,9 @@ def finished(root: Path, out: Path, head: str = "upernet", **settings: Any) -> P
         segmenter=HEADS[head],
         pictures=replace(CROPS, **settings),
     )
-    config = RunConfig(name="own", task=task, data=SegmentationFolderData(root=root))
+    config = RunConfig(
+        name="own", task=task, data=SegmentationFolderData(root=root, classes=root / "names.txt")
+    )
     config = replace(config, train=replace(config.train, device="cpu"))
     model = build_segmenter(task, len(NAMES))
     with torch.no_grad():  # so that not one class wins everywhere
@@ -104,7 +107,7 @@ def finished(root: Path, out: Path, head: str = "upernet", **settings: Any) -> P
     folder.create()
     folder.write_config(config)
     folder.save_weights(model.state_dict())
-    folder.classes_path.write_text("\n".join(NAMES))
+    folder.classes_path.write_text("\n".join(NAMES) + "\n")
     return out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -54,8 +55,22 @@ def test_a_batch_that_is_not_full_waits_for_its_bound() -> None:
     computed = Recorder()
     batcher = Batcher([computed], Batching(size=4, wait=0.3), lambda key, size: None)
     begun = time.monotonic()
-    assert results([batcher.submit("a", number) for number in range(3)]) == [0, 2, 4]
+    futures = [batcher.submit("a", number) for number in range(3)]
+    assert results(futures) == [0, 2, 4]
     assert time.monotonic() - begun >= 0.3 and computed.batches == [("a", [0, 1, 2])]
+    first = futures[0].result()
+    assert first.queued >= 0.3 > first.computed >= 0 and first.batch == 3
+    batcher.close()
+
+
+def test_newcomers_do_not_put_off_the_oldest() -> None:
+    computed = Recorder()
+    batcher = Batcher([computed], Batching(size=1000, wait=0.2), lambda key, size: None)
+    first, others = batcher.submit("a", 0), list[Future[Done[int]]]()
+    while not first.done() and len(others) < 200:  # one every 20 ms, so that there is always a young one
+        others.append(batcher.submit("a", 1))
+        time.sleep(0.02)
+    assert first.done()
     batcher.close()
 
 
@@ -86,6 +101,17 @@ def test_one_that_cannot_be_computed_does_not_hurt_the_others() -> None:
     batcher.close()
 
 
+def test_a_result_too_few_gives_nobody_the_result_of_another() -> None:
+    def lose(key: Hashable, payloads: Sequence[int]) -> list[int]:
+        return [2 * number for number in payloads[:1]]
+
+    batcher = Batcher([lose], Batching(size=2, wait=5.0), lambda key, size: None)
+    for numbers in ((1, 2), (3, 4)):  # the thread lives on
+        futures = [batcher.submit("a", number) for number in numbers]
+        assert [future.result(30).result for future in futures] == [2 * number for number in numbers]
+    batcher.close()
+
+
 def test_who_gave_up_is_left_out() -> None:
     computed = Recorder()
     computed.begin.clear()
@@ -98,6 +124,38 @@ def test_who_gave_up_is_left_out() -> None:
     computed.begin.set()
     assert results([first, kept]) == [0, 4]
     assert computed.batches == [("z", [0]), ("a", [2])]
+    batcher.close()
+
+
+def test_who_gives_up_while_it_is_computed_hurts_nobody() -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def compute(key: Hashable, payloads: Sequence[int]) -> list[int]:
+        entered.set()
+        go_on.wait(PATIENCE)
+        return list(payloads)
+
+    batcher = Batcher([compute], Batching(size=1, wait=0.0), lambda key, size: None)
+    late = batcher.submit("a", 1)
+    assert entered.wait(PATIENCE) and not late.cancel()
+    go_on.set()
+    assert results([late, batcher.submit("a", 2)]) == [1, 2]
+    batcher.close()
+
+
+def test_an_idle_thread_keeps_no_picture() -> None:
+    def forget(key: Hashable, payloads: Sequence[set[int]]) -> list[None]:
+        return [None] * len(payloads)
+
+    batcher = Batcher([forget], Batching(size=1, wait=0.0), lambda key, size: None)
+    payload = {1}
+    kept = weakref.ref(payload)
+    batcher.submit("a", payload).result(PATIENCE)
+    del payload
+    until = time.monotonic() + 10
+    while kept() is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert kept() is None
     batcher.close()
 
 
@@ -179,6 +237,27 @@ def test_more_than_the_queue_takes_are_told_to_come_again(tmp_path: Path) -> Non
             if answer.status_code == 503:
                 assert answer.headers["retry-after"] == "1" and answer.json()["error"]["code"] == "busy"
         assert server.client().post("/v1/caption", **form(picture=picture())).status_code == 200
+
+
+def test_what_waits_for_its_batch_is_counted_with_its_pixels_and_its_time(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "captioning")
+    with running(tmp_path / "run", batching=Batching(size=2, wait=60.0)) as server:
+        answers: list[httpx.Response] = []
+        asked = form(picture=picture(40, 30))
+        waiting = threading.Thread(
+            target=lambda: answers.append(server.client().post("/v1/caption", **asked))
+        )
+        waiting.start()
+        until = time.monotonic() + PATIENCE
+        while server.metric("imglish_queue_length") != 1 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert server.metric("imglish_decoded_pixels") == 40 * 30
+        time.sleep(0.2)
+        second = server.client().post("/v1/caption", **asked).json()
+        waiting.join(PATIENCE)
+    seconds = answers[0].json()["seconds"]
+    assert seconds["queued"] >= 0.2 and seconds["queued"] > second["seconds"]["queued"]
+    assert seconds["computed"] == second["seconds"]["computed"]  # one batch
 
 
 def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path) -> None:

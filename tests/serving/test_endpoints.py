@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +17,9 @@ from PIL import Image
 
 import imglish
 from imglish.inference.predictor import Predictor
-from tests.serving.tiny_server import CLASSES, Running, form, picture
+from imglish.serving.settings import MOST_TEXTS
+from tests.inference.tiny_weights import write_run
+from tests.serving.tiny_server import CLASSES, Running, black, form, picture, running, small_limits
 
 TOLERANCE = 1e-5  # of sums in another order
 PICTURE, OTHER = picture(), picture(26, 50, seed=1)
@@ -131,7 +135,9 @@ def test_a_text_is_embedded_too(client: httpx.Client, predictor: Predictor) -> N
     assert answer["picture"] is None
 
 
-def test_several_questions_are_asked_about_one_picture(client: httpx.Client, predictor: Predictor) -> None:
+def test_several_questions_are_asked_about_one_picture(
+    server: Running, client: httpx.Client, predictor: Predictor
+) -> None:
     tasks = {QUESTIONS[name][0]: QUESTIONS[name][1] for name in QUESTIONS if name != "classes of training"}
     expected = {QUESTIONS[name][0]: QUESTIONS[name][2](predictor) for name in QUESTIONS}
     for asked in (
@@ -142,6 +148,7 @@ def test_several_questions_are_asked_about_one_picture(client: httpx.Client, pre
         assert set(result) == set(tasks)
         for task, found in result.items():
             same(found, json.loads(json.dumps(expected[task])))
+    assert server.metric('imglish_batch_size_count{tasks="predict"}') >= 2
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF", "BMP", "TIFF"])
@@ -149,6 +156,33 @@ def test_common_formats_are_taken(kind: str, client: httpx.Client) -> None:
     buffer = io.BytesIO()
     Image.open(io.BytesIO(PICTURE)).save(buffer, kind)
     assert client.post("/v1/caption", **form(picture=buffer.getvalue())).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["smallest", "longest", "most pixels", "most bytes"])
+def test_what_is_just_within_the_limits_is_taken(name: str, client: httpx.Client) -> None:
+    data = {
+        "smallest": picture(8, 8),
+        "longest": picture(8, 256),
+        "most pixels": black(400, 1000),
+        "most bytes": PICTURE + bytes(200_000 - len(PICTURE)),  # readers of PNG stop at its end
+    }[name]
+    assert client.post("/v1/caption", **form(picture=data)).status_code == 200
+    assert client.post("/v1/caption", json=encoded(picture=data)).status_code == 200
+
+
+def test_as_many_texts_as_the_limit_says_fit_into_a_form(client: httpx.Client) -> None:
+    texts = [f"{number}" for number in range(MOST_TEXTS)]
+    asked = client.post("/v1/match", **form(picture=PICTURE, texts=texts))
+    assert [match["text"] for match in asked.json()["result"]["matches"]] == texts
+
+
+def test_two_pictures_of_the_most_bytes_fit_into_a_body(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "captioning")
+    limits = small_limits(bytes=1_000_000, bytes_in_flight=8_000_000)
+    data = PICTURE + bytes(limits.bytes - len(PICTURE))
+    with running(tmp_path / "run", limits=limits) as server, server.client() as client:
+        asked = client.post("/v1/judge", json=encoded(left=data, right=data, statement="a"))
+        assert asked.json()["error"]["code"] == "ability_missing"  # it was read, whatever its weights can do
 
 
 def test_sizes_are_those_of_the_upright_picture(client: httpx.Client) -> None:
@@ -219,6 +253,14 @@ def test_the_documentation_has_every_question_with_an_example(client: httpx.Clie
         assert {"401", "413", "415", "422", "503", "504"} <= set(question["responses"])
     asked = paths["/v1/answer"]["post"]["requestBody"]["content"]["application/json"]
     assert asked["schema"]["required"] == ["picture", "question"]
+    for name, field, method in (
+        ("answer", "num_answers", Predictor.answer),
+        ("classify", "num_classes", Predictor.classify),
+        ("detect", "min_score", Predictor.detect),
+    ):
+        schema = paths[f"/v1/{name}"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        ours = inspect.signature(method).parameters[field].default
+        assert schema["properties"][field]["default"] == ours
     assert client.get("/docs").status_code == 404  # its page would load scripts from elsewhere
 
 
@@ -228,6 +270,7 @@ def test_browsers_are_told_to_load_nothing_from_elsewhere(path: str, client: htt
     policy = headers["content-security-policy"]
     assert policy.startswith("default-src 'none'") and "http" not in policy and "unsafe" not in policy
     assert headers["x-content-type-options"] == "nosniff" and "server" not in headers
+    assert headers["x-frame-options"] == "DENY" and headers["referrer-policy"] == "no-referrer"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import socket
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ PICTURES: dict[str, tuple[bytes, int, str, str]] = {
     "damaged": (PICTURE[:60] + b"x" * 20 + PICTURE[80:], 422, "picture_damaged", "does not decode"),
     "header only": (headed(40, 40), 422, "picture_damaged", "does not decode"),
     "half a header": (PICTURE[:20], 422, "picture_damaged", "is damaged"),
+    "half a WebP": (b"RIFF\x24\0\0\0WEBPVP8 ", 422, "picture_damaged", "is damaged"),
     "one pixel": (picture(1, 1), 422, "picture_small", "1 high and 1 wide; expected at least 8"),
     "a line": (picture(8, 300), 422, "picture_long", "8 high and 300 wide"),
     "too many pixels": (black(600, 700), 413, "picture_pixels", "600 high and 700 wide; expected at most"),
@@ -92,6 +94,7 @@ FIELDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "no texts": ("match", {"texts": []}, "the field 'texts' is wrong"),
     "many texts": ("match", {"texts": ["a"] * (MOST_TEXTS + 1)}, "the field 'texts' is wrong"),
     "a long text": ("match", {"texts": ["a", LONG]}, "the field 'texts.1' is wrong"),
+    "true as a score": ("detect", {"min_score": True}, "the field 'min_score' is wrong"),
     "score of 2": ("detect", {"min_score": 2}, "the field 'min_score' is wrong"),
     "picture and text": ("embed", {"text": "a"}, "there is no field 'text' here"),
     "no tasks": ("predict", {"tasks": {}}, "the field 'tasks' is wrong"),
@@ -153,6 +156,8 @@ def test_files_where_there_should_be_none_are_refused(client: httpx.Client) -> N
     refused(client.post("/v1/answer", **given), 422, "field_wrong", "'question' takes no file")
     twice = [("picture", ("a", PICTURE)), ("picture", ("b", PICTURE))]
     refused(client.post("/v1/judge", files=twice), 422, "field_wrong", "no file here")
+    left_twice = [("left", ("a", PICTURE)), ("left", ("b", PICTURE))]
+    refused(client.post("/v1/judge", files=left_twice), 422, "field_wrong", "expected one file")
 
 
 @pytest.mark.parametrize(
@@ -226,6 +231,43 @@ def test_who_goes_away_leaves_nothing_behind(server: Running, connection: socket
         time.sleep(0.02)
     assert server.metric("imglish_requests_inside") == server.metric("imglish_body_bytes") == 0
     assert server.metric('imglish_requests_total{method="POST",path="/v1/caption",status="499"}') >= 1
+
+
+@contextmanager
+def unfinished(server: Running, size: int) -> Iterator[None]:
+    """A question of which so many bytes have come, and the rest does not."""
+    head = b'--a\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n'
+    before = server.metric("imglish_body_bytes")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as opened:
+        opened.sendall(POST + b"Content-Length: 1000000\r\n\r\n" + head + bytes(size))
+        wait_for(lambda: server.metric("imglish_body_bytes") == before + len(head) + size)
+        yield
+    wait_for(lambda: server.metric("imglish_body_bytes") == before)
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_as_many_are_inside_as_the_queue_takes_and_no_more_bytes_than_may_be_held(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "captioning")
+    limits = small_limits(queue=2, bytes_in_flight=400_000)
+    heavy = form(picture=b"\x89PNG" + bytes(160_000))
+    with running(tmp_path / "run", limits=limits) as server, server.client() as client:
+        with unfinished(server, 10):
+            fine(client)  # the second of two
+            with unfinished(server, 10):
+                asked = client.post("/v1/caption", **form(picture=PICTURE))
+                refused(asked, 503, "busy", "as many questions as the server takes")
+                assert asked.headers["retry-after"] == "1"
+            fine(client)
+        with unfinished(server, 250_000):
+            fine(client)
+            refused(client.post("/v1/caption", **heavy), 503, "busy", "as many pictures as it can")
+        refused(client.post("/v1/caption", **heavy), 422, "picture_damaged", "is damaged")
 
 
 # What a server is told when it starts

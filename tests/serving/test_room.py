@@ -56,6 +56,31 @@ def test_who_gives_up_makes_room_for_the_next() -> None:
     asyncio.run(check())
 
 
+def test_who_gives_up_when_room_is_given_back_is_passed_over() -> None:
+    """Both in one turn of the event loop: the waiting one does not know yet that it was cancelled."""
+
+    async def check() -> None:
+        room, leave = Room(10), asyncio.Event()
+
+        async def hold() -> None:
+            async with room.hold(6):
+                await leave.wait()
+
+        holder = asyncio.create_task(hold())
+        await asyncio.sleep(0)
+        gone = asyncio.create_task(_hold_briefly(room, 7))
+        behind = asyncio.create_task(_hold_briefly(room, 10))
+        await asyncio.sleep(0)
+        leave.set()
+        gone.cancel()
+        await asyncio.wait_for(asyncio.gather(holder, behind), 5)
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert room.used == 0
+
+    asyncio.run(check())
+
+
 def test_more_than_all_is_refused_at_once() -> None:
     async def check() -> None:
         with pytest.raises(ValueError, match="more than all"):

@@ -18,7 +18,7 @@ from imglish.inference.predictor import Predictor
 from imglish.serving.settings import Batching
 from tests.inference.tiny_weights import write_run
 from tests.serving.test_refusals import refused
-from tests.serving.tiny_server import form, picture, running
+from tests.serving.tiny_server import black, form, picture, running
 
 ODD = "naïve & odd?.png"
 
@@ -82,6 +82,14 @@ def test_found_pictures_are_shown_small(client: httpx.Client) -> None:
         assert max(image.size) == 256 and image.width > image.height
 
 
+def test_a_photograph_is_shown_as_small_as_others(client: httpx.Client, folder: Path) -> None:
+    kept = (folder / "a.png").read_bytes()
+    Image.new("RGB", (800, 480), "red").save(folder / "a.png", "JPEG")  # which can be decoded smaller
+    shown = client.get("/v1/search/picture", params={"path": "a.png"})
+    (folder / "a.png").write_bytes(kept)
+    assert Image.open(io.BytesIO(shown.content)).size == (256, 154)
+
+
 def test_the_folder_is_told_by_its_name_only(client: httpx.Client) -> None:
     assert client.get("/v1/model").json()["index"] == {"folder": "pictures", "count": 4}
 
@@ -99,6 +107,7 @@ def test_nothing_else_is_shown(client: httpx.Client, folder: Path) -> None:
         ("a.png", lambda path: (path.unlink(), os.symlink(outside, path))),  # a link out of the folder
         ("b.png", lambda path: path.unlink()),
         ("beach/c.png", lambda path: path.write_text("no picture any more")),
+        ("b.png", lambda path: path.write_bytes(black(1300, 1300))),  # more pixels than may be held
     ):
         kept = (folder / name).read_bytes()
         change(folder / name)

@@ -168,6 +168,26 @@ def test_crowds_are_neither_learned_nor_found_in_vain(kind: str) -> None:
         assert out.sums is not None and float(out.sums[name].detach()) == 0
 
 
+def test_stuff_that_a_crop_left_no_pixel_of_is_nothing_to_find_but_a_thing_is() -> None:
+    """As mmdetection: stuff comes from the pixels of the class map, things from boxes that a crop reaches."""
+    task, given = build("mask2former").eval(), batch()  # of class 0 are things, of class 1 is stuff
+    masks = torch.zeros(1, 64, 64, dtype=torch.bool)
+    box, crowd = torch.tensor([[0.0, 0, 64, 64]]), torch.tensor([False])
+    unseen_stuff = Instances(boxes=box, labels=torch.tensor([1]), crowd=crowd, masks=masks)
+    unseen_thing = replace(unseen_stuff, labels=torch.tensor([0]))
+    nothing = unseen_stuff.take(~crowd & False)
+    found = {}
+    for name, targets in (("stuff", unseen_stuff), ("thing", unseen_thing), ("nothing", nothing)):
+        shown = replace(given, targets=(targets, given.targets[1]))
+        torch.manual_seed(7)
+        out = task.training_step(shown)
+        assert out.sums is not None
+        found[name] = (dict(task.counts(shown) or {}), out.sums["class"], out.loss)
+    assert [counts["mask"] for counts, *_ in found.values()] == [2, 3, 2]
+    torch.testing.assert_close(found["stuff"], found["nothing"])
+    assert found["thing"][1] != found["nothing"][1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "steps", "wanted"),

@@ -27,6 +27,8 @@ class Convert:
         to: The names it gets: of the official code, of imglish, or of timm (BEiT-3's vision side only). Or
             pretrained, a folder with settings, text tokenizer, labels and card, which transformers reads too.
         image_size: Height and width of the pictures in pixels, to resample position tables for.
+        part: Of a model with several heads, such as world, the one to write as pretrained, with an encoder of
+            its own; all of them where none is named.
         num_heads: Attention heads, where the width of the model is that of no released one.
         licence: Of the weights, for the card of a folder, where it is not known.
         overwrite: Replace a file that is there.
@@ -36,6 +38,7 @@ class Convert:
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     to: Literal["official", "imglish", "timm-vision", "pretrained"]
     image_size: tuple[int, int] | None = None
+    part: str = ""
     num_heads: int | None = None
     licence: str = ""
     overwrite: bool = False
@@ -43,6 +46,8 @@ class Convert:
     def __post_init__(self) -> None:
         if self.to != "pretrained" and self.target.suffix != ".safetensors":
             raise ValueError(f"target must end in .safetensors; got {self.target}")
+        if self.part and self.to != "pretrained":
+            raise ValueError("--part goes with --to pretrained; its model.safetensors can be renamed then")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -72,11 +77,14 @@ def run(arguments: Sequence[str]) -> None:
 
 def _save(options: Convert) -> None:
     """Write a folder."""
+    from imglish.cli.weights import choose_part
     from imglish.hub.card import facts_of
     from imglish.hub.load import load_model
     from imglish.hub.pretrained import save_pretrained
 
     loaded = load_model(options.source, options.image_size, num_heads=options.num_heads)
+    if options.part:
+        loaded = choose_part(loaded, options.part, options.source)
     facts = facts_of(options.source)
     if options.licence:
         facts = replace(facts, licence=options.licence)

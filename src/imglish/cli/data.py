@@ -94,6 +94,10 @@ def run(arguments: Sequence[str]) -> None:
     wrong: list[int] = []
     objects: list[InstanceCheck] = []
     for table in options.tables:
+        if not table.suffix and not table.exists():
+            print(f"{table}: no such file or folder; expected data to check: check the path")
+            wrong.append(1)
+            continue
         if table.is_dir():
             check_folder = _check_yolo if options.layout == "yolo" else _check_folder
             wrong += check_folder(table, options, console)
@@ -193,6 +197,8 @@ def _check_folder(root: Path, options: Check, console: Console) -> list[int]:
         except DataFormatError as error:
             bar.stop()
             print(error)
+            if options.layout == "own" and next(root.rglob("labels/**/*.txt"), None) is not None:
+                print("  note: labels in text files are YOLO's, which --layout yolo checks")
             return [1]
     for found in checks:
         _show_masks(root, found, options.show)

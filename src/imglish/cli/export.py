@@ -14,9 +14,9 @@ import tyro
 class Export:
     """Write a model as files that run without imglish, once they give the model's numbers.
 
-    What is written follows from the model: a segmenter, a detector, a model that answers questions and a
-    classifier become one file; a dual encoder TARGET.image and TARGET.text; a captioner TARGET.start, which
-    reads a picture, and TARGET.step, which writes a word.
+    What is written follows from the model: a segmenter, a detector, a model that answers questions or judges
+    statements and a classifier become one file; a dual encoder TARGET.image and TARGET.text; a captioner
+    TARGET.start, which reads a picture, and TARGET.step, which writes a word.
 
     The classes, the pictures' mean and deviation, and where the weights came from are written beside them as
     JSON, and into ONNX files as metadata; a text tokenizer is put beside them.
@@ -26,8 +26,8 @@ class Export:
         target: The file to write: .onnx, or .pt2 of torch_export. Of two files what their names begin with.
         format: ONNX (needs the extra [export]), or torch's own format.
         size: Height and width of the pictures that the graph is made with. A segmenter's or detector's takes
-            others, too, but for models with relative positions; of other models tables are resampled for it.
-            The model's own where not given.
+            others, too, but for models with relative positions; of other models tables are resampled for it,
+            unless they are parts of a model with several heads. The model's own where not given.
         part: Of a model with several heads, such as world, the one to export.
         overwrite: Replace files that are there.
     """
@@ -49,6 +49,8 @@ def run(arguments: Sequence[str]) -> None:
     """Export one model."""
     options = tyro.cli(Export, args=arguments, prog="imglish export")
 
+    from imglish.cli.weights import choose_part
+    from imglish.errors import ConfigError
     from imglish.hub.load import load_model
     from imglish.inference.export_beit3 import PARTS
     from imglish.inference.export_files import check_extra
@@ -56,25 +58,20 @@ def run(arguments: Sequence[str]) -> None:
     _refuse_present(options, [options.target, options.target.with_suffix(".json")])
     if options.format == "onnx":
         check_extra()
-    loaded = load_model(options.source)
-    if loaded.parts or options.part:
-        loaded = _chosen(loaded, options)
+    loaded = choose_part(load_model(options.source), options.part, options.source)
     if loaded.kind not in PARTS:
         _export_dense(loaded, options)
         return
-    if not loaded.is_part and options.size is not None and options.size != loaded.config.image_size:
+    if options.size is not None and options.size != loaded.config.image_size:
+        if loaded.is_part:
+            height, width = loaded.config.image_size
+            raise ConfigError(
+                f"size is {options.size[0]} x {options.size[1]}; {options.source} has several heads for "
+                f"pictures of {height} x {width}: leave --size out, or export what imglish convert "
+                f"{options.source} FOLDER --to pretrained --part {options.part} writes"
+            )
         loaded = load_model(options.source, options.size)
     _export_parts(loaded, options)
-
-
-def _chosen(loaded: Any, options: Export) -> Any:
-    """The part of a model that is asked for."""
-    from imglish.errors import ConfigError
-
-    if options.part not in loaded.parts:
-        there = ", ".join(loaded.parts) or "no parts"
-        raise ConfigError(f"part is {options.part!r}; {options.source} has {there}")
-    return loaded.parts[options.part]
 
 
 def _export_dense(loaded: Any, options: Export) -> None:

@@ -196,9 +196,10 @@ def _words(options: Words) -> None:
     for one in _shown("words", options.pictures):
         text = options.text or one.caption
         if not text:
-            if loaded.kind != "captioning":
+            predictor = Predictor(loaded)
+            if "caption" not in predictor.abilities():
                 raise UsageError("say what the words are: --text TEXT (only a captioner finds its own)")
-            text = Predictor(loaded).caption(one.picture)
+            text = predictor.caption(one.picture)
         found = word_attention(loaded, one.picture, text)
         _save(found.draw(), options.out, f"{one.name}_words")
         if options.arrays:

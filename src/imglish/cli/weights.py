@@ -6,13 +6,35 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imglish.errors import CheckpointError
+from imglish.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from imglish.hub.run import LoadedRun
     from imglish.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
 _RUN = Path("runs/demo")
+
+
+def choose_part(loaded: LoadedRun, part: str, source: str) -> LoadedRun:
+    """The part of a joint run that is asked for, or a run that has none as it is.
+
+    Args:
+        loaded: What was loaded.
+        part: Name of the part; empty where none was named.
+        source: Where it was loaded from, for errors to say.
+
+    Raises:
+        ConfigError: A joint run has no such part, or the run is no joint one.
+    """
+    if not loaded.parts:
+        if part:
+            raise ConfigError(f"{source}: a {loaded.kind} model, which has no parts; leave --part out")
+        return loaded
+    if part not in loaded.parts:
+        problem = f"has no part {part!r}" if part else "has several heads"
+        raise ConfigError(f"{source} {problem}; give --part with one of {', '.join(loaded.parts)}")
+    return loaded.parts[part]
 
 
 def open_predictor(run: Path | None, weights: str) -> Predictor:

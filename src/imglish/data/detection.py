@@ -15,7 +15,8 @@ from torch import Tensor
 
 from imglish.data.formats.instances import Instance, InstanceRecords, InstancesRecord
 from imglish.data.formats.panoptic import PanopticRecord, PanopticRecords
-from imglish.data.pictures import read_mask, read_picture, read_segment_ids
+from imglish.data.formats.segmentation import RunLengths
+from imglish.data.pictures import read_mask, read_picture, read_segment_ids, turned
 from imglish.data.shape_groups import standing
 from imglish.data.transforms.detection import DetectionTraining, DetectionViews
 from imglish.data.transforms.objects import PictureObjects, clip_boxes
@@ -234,10 +235,16 @@ def objects_of(record: Record, image: Tensor, *, with_outlines: bool) -> Picture
         record: The picture.
         image: uint8 (3, H, W).
         with_outlines: True keeps the outlines; objects without one are then treated as crowds.
+
+    Raises:
+        DataFormatError: Run lengths, or a map of segments, are damaged.
     """
     if isinstance(record, PanopticRecord):
         return _segments_of(record, image)
     kept = [instance for instance in record.instances if is_trainable(instance, record.image.size)]
+    if with_outlines:
+        for instance in kept:
+            check_outline(record, instance)
     boxes = torch.tensor([instance.box_xyxy for instance in kept], dtype=torch.float32).reshape(-1, 4)
     crowd = [i.is_crowd or (with_outlines and i.segmentation is None) for i in kept]
     nothing = np.zeros((1, 1), np.bool_)
@@ -248,6 +255,15 @@ def objects_of(record: Record, image: Tensor, *, with_outlines: bool) -> Picture
         crowd=torch.tensor(crowd, dtype=torch.bool),
         outlines=tuple(Outline(i.segmentation or nothing) for i in kept) if with_outlines else (),
     )
+
+
+def check_outline(record: InstancesRecord, instance: Instance) -> None:
+    """Raise DataFormatError, which names picture and object, where run lengths do not add up."""
+    if isinstance(instance.segmentation, RunLengths):
+        try:
+            instance.segmentation.check()
+        except DataFormatError as error:
+            raise DataFormatError(f"{record.image.path}: object {instance.annotation_id}: {error}") from None
 
 
 def is_trainable(instance: Instance, size: tuple[int, int]) -> bool:
@@ -266,6 +282,8 @@ def truth_of(record: InstancesRecord, with_masks: bool) -> ScoredTruth:
     objects = record.instances
     masks = None
     if with_masks and all(instance.segmentation is not None for instance in objects):
+        for instance in objects:
+            check_outline(record, instance)
         masks = tuple(
             EncodedMask(record.image.size, i.segmentation.to_coco()) for i in objects if i.segmentation
         )
@@ -318,11 +336,12 @@ def read_picture_of(record: Record) -> Tensor:
         DataFormatError: It is damaged, or has another size than its annotations are of.
     """
     image = read_picture(record.image.path)
-    size, expected = tuple(image.shape[-2:]), record.image.size
+    size, expected = (image.shape[-2], image.shape[-1]), record.image.size
     if size != expected:
         raise DataFormatError(
             f"{record.image.path}: is {size[0]} high and {size[1]} wide, but its annotations are of "
-            f"{expected[0]} high and {expected[1]} wide; expected the same: get both again, or leave it out"
+            f"{expected[0]} high and {expected[1]} wide; expected the same: "
+            f"{turned(size, expected) or 'get both again, or leave it out'}"
         )
     return image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ Background = Literal["class", "ignored"]
 _SPLITS = {"train": ("train", "training"), "validation": ("val", "validation", "valid")}
 _MASK_FOLDERS = ("masks", "annotations", "labels")
 _FEW_VALUES = 2
+_NUMBERED = re.compile(r"\d+\s*[:;,=]")  # how a line of other programs' lists of classes begins
 _NO_CLASS = "ignored"  # the name in a class file of values that count for nothing
 
 
@@ -94,6 +96,8 @@ def find_masks(root: Path, split: Literal["train", "validation"], held_out: floa
         found = match_masks(
             part, _split_folder(masks, "train" if part == train else split) or masks / part.name
         )
+    if not found.records:
+        raise DataFormatError(f"{part or images}: no picture has a mask; the first: {found.problems[0]}")
     if scored_part is not None:
         return found
     every = max(2, round(1 / held_out))
@@ -137,7 +141,7 @@ def read_class_file(path: Path, rules: MaskRules) -> MaskLabels:
         DataFormatError: The file is missing, has no line, one that is not understood, or a value twice.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except FileNotFoundError:
         raise DataFormatError(
             f"{path}: no such file; expected the names of the classes: check the path"
@@ -146,8 +150,13 @@ def read_class_file(path: Path, rules: MaskRules) -> MaskLabels:
         raise DataFormatError(
             f"{path}: cannot be read; expected UTF-8 text with a line for each class"
         ) from None
-    lines = [line for line in lines if line]
-    named = [_value_and_name(line) for line in lines]
+    named = [_value_and_name(line) for line in lines if line]
+    for kind, _, name in named:
+        if kind == "order" and _NUMBERED.match(name):
+            raise DataFormatError(
+                f"{path}: has the line {name!r}; expected a space between a value and its name, or names "
+                "alone"
+            )
     kinds = {kind for kind, _, _ in named}
     if len(kinds) > 1:
         raise DataFormatError(
@@ -176,8 +185,7 @@ def read_class_file(path: Path, rules: MaskRules) -> MaskLabels:
 
 def _value_and_name(line: str) -> tuple[str, int, str]:
     """How a line of a class file tells its value (value, colour or order), the value, and the name."""
-    told, _, name = line.partition(" ")
-    name = name.strip()
+    told, name = [*line.split(maxsplit=1), ""][:2]
     if name and told.isdecimal():
         return "value", int(told), name
     if name and told.startswith("#") and len(told) == 7:

@@ -20,7 +20,7 @@ from imglish.errors import DataFormatError
 
 MaskKind = Literal["grey", "palette", "colours"]
 
-_ONE_CHANNEL = {"1": np.uint8, "L": np.uint8, "P": np.uint8, "I;16": np.int32, "I": np.int32}
+_ONE_CHANNEL = dict.fromkeys(("1", "L", "P"), np.uint8) | dict.fromkeys(("I;16", "I;16B", "I"), np.int32)
 
 
 def decode_picture(data: bytes, name: str) -> Tensor:
@@ -63,6 +63,10 @@ def read_mask(path: Path, size: tuple[int, int]) -> Tensor:
     image = _decode(_read(path), str(path))
     if image.mode in ("LA", "RGB", "RGBA") and _is_grey(image):
         image = image.getchannel(0)
+    if image.mode == "F":
+        raise DataFormatError(
+            f"{path}: has floating-point numbers; expected class ids of 8 or 16 bits: save it with those"
+        )
     if image.mode not in _ONE_CHANNEL:
         raise DataFormatError(
             f"{path}: has channels {'+'.join(image.getbands())}; expected one channel of class ids: "
@@ -121,6 +125,16 @@ def read_segment_ids(path: Path, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(channels @ np.array([1, 256, 65536], dtype=np.int32))
 
 
+def turned(size: tuple[int, int], expected: tuple[int, int]) -> str:
+    """What to do about a picture of that (height, width) where sides have changed places; else empty.
+
+    Pictures are held upright by their EXIF orientation, which programs that make annotations may overlook.
+    """
+    if size != expected[::-1]:
+        return ""
+    return "take the EXIF orientation out of the picture, by which it is turned, or turn its annotations, too"
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -148,5 +162,6 @@ def _check_size(image: Image.Image, path: Path, size: tuple[int, int]) -> None:
     if (image.height, image.width) != size:
         raise DataFormatError(
             f"{path}: is {image.height} high and {image.width} wide, but its picture is {size[0]} high and "
-            f"{size[1]} wide; expected the same size: get the pair again, or leave it out"
+            f"{size[1]} wide; expected the same size: "
+            f"{turned((image.height, image.width), size) or 'get the pair again, or leave it out'}"
         )

@@ -69,7 +69,8 @@ class SegmentationDataset:
         if self.size is not None and self.size != (height, width):
             raise DataFormatError(
                 f"{record.path}: is {height} high and {width} wide; expected {self.size[0]} high and "
-                f"{self.size[1]} wide as the others: resize it with its mask, or leave both out"
+                f"{self.size[1]} wide as the others: resize it with its mask, leave both out, or have "
+                "task.pictures.kind cropped, which takes pictures of any size"
             )
         mask = torch.from_numpy(read_labels(record, self.labels, (height, width)))
         if self.scoring is not None:

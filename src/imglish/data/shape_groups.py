@@ -58,5 +58,5 @@ class GroupedSource(Source):
 
 
 def standing(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """1 for pictures higher than wide, else 0, of (height, width) (N, 2): int64 (N,)."""
-    return (sizes[:, 0] > sizes[:, 1]).astype(np.int64)
+    """1 for pictures that are no wider than high, else 0, of (height, width) (N, 2): int64 (N,)."""
+    return (sizes[:, 0] >= sizes[:, 1]).astype(np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from imglish.decoding.beam_search import BeamSearchConfig, beam_search
 from imglish.errors import CheckpointError, ConfigError
 from imglish.hf.configuration import ImglishBeit3Config
 from imglish.hub.pretrained import write_settings
+from imglish.hub.run import head_config
 from imglish.hub.transformers_config import TransformersConfig
 from imglish.models.beit3.classification_heads import Beit3ForImageClassification, Beit3ForNlvr2
 from imglish.models.beit3.heads import (
@@ -219,7 +220,7 @@ class ImglishBeit3Model(PreTrainedModel):
 def _build(config: TransformersConfig) -> nn.Module:
     """The model of a config, with random weights."""
     sizes, number = config.beit3(), config.num_outputs
-    own_norm = replace(sizes, output_norm=False)  # of models whose head normalises
+    own_norm = head_config(sizes, config.settings)
     match config.kind:
         case "masked_data_modeling":
             return Beit3ForMaskedDataModeling(sizes, codebook_size=number)

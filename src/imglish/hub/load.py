@@ -180,6 +180,11 @@ def read_weights(
         CheckpointError: As of `load_model`, or what shall be a backbone is a visual tokenizer.
     """
     file = find(str(source))
+    if source in (EMBEDDED, EMBEDDED_ENCODER):
+        raise CheckpointError(
+            f"{source}: ships in the package as a run, not as a file; imglish convert {source} FOLDER --to "
+            "pretrained writes its folder"
+        )
     weights = _read_file(source, image_size, num_heads) if file is None else _read_official(file, image_size)
     return backbone_of(weights) if backbone else weights
 
@@ -193,6 +198,13 @@ def read_raw(source: str | Path) -> StateFile:
 def _read_file(source: str | Path, image_size: tuple[int, int] | None, num_heads: int | None) -> Weights:
     """The weights of a file here or on the Hub."""
     path = _found(source)
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder; the weights of a run are {path / 'model.safetensors'}")
+    if _is_of_run(path) and read_task(path.parent / "config.yaml")["kind"] == "joint":
+        raise CheckpointError(
+            f"{path}: weights of several heads on one encoder; imglish convert {path.parent} FOLDER --to "
+            "pretrained --part NAME writes one of them by itself"
+        )
     if num_heads is not None and num_heads < 1:
         raise CheckpointError(f"{source}: num_heads must be at least 1; got {num_heads}")
     read = read_state(path)

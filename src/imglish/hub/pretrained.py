@@ -22,7 +22,7 @@ from torch import nn
 
 from imglish.errors import CheckpointError
 from imglish.hub.card import CardFacts, write_card
-from imglish.hub.run import LoadedRun, load_run
+from imglish.hub.run import LoadedRun, load_run, part_alone
 from imglish.hub.sizes import hints_of
 from imglish.hub.state_file import write_state
 from imglish.hub.transformers_config import KINDS, MODEL_TYPE, TransformersConfig, config_of, plain
@@ -43,7 +43,8 @@ def save_pretrained(
     loading makes float32 of them, as ever.
 
     Args:
-        run: A BEiT-3 with a head or with several (a joint run), or a segmenter or detector of a run.
+        run: A BEiT-3 with a head or with several (a joint run), or a segmenter or detector of a run. A part
+            of a joint run is saved as the run of one task, with an encoder of its own.
         folder: Is made, with its parents.
         facts: What the card shall say besides; `facts_of` finds what is known.
         overwrite: Replace files of these names in a folder that is not empty.
@@ -60,6 +61,8 @@ def save_pretrained(
         raise CheckpointError(f"{folder}: is a file; expected a folder: choose another name")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise CheckpointError(f"{folder}: is not empty; choose another folder, or say overwrite")
+    if run.is_part:
+        run = part_alone(run)
     texts = _texts(run, facts or CardFacts())
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,10 +101,6 @@ def write_settings(settings: TransformersConfig) -> dict[str, str]:
 
 def _texts(run: LoadedRun, facts: CardFacts) -> dict[str, str]:
     """All files but the weights and the text tokenizer."""
-    if run.is_part:
-        raise CheckpointError(
-            f"a part of a joint run ({run.kind}), whose encoder is the others' too; save the joint run"
-        )
     card = {"README.md": write_card(run, facts)}
     if run.kind in KINDS and isinstance(run.config, Beit3Config):
         return write_settings(config_of(run)) | card

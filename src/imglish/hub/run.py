@@ -31,7 +31,7 @@ from imglish.models.beit3.heads import (
     Beit3ForVqa,
 )
 from imglish.models.beit3.weights import resize_positions
-from imglish.models.joint import JointModel
+from imglish.models.joint import JointModel, whole
 from imglish.models.segmenters.config import segmenter_config
 from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.vit.config import ViTConfig
@@ -56,6 +56,8 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "panoptic": (),
     "masked_data_modeling": (),
 }  # fmt: skip
+_OWN_NORM = ("vqa", "image_classification")  # their heads normalise in place of the encoder
+_ON_MAPS = ("semantic_segmentation", "detection", "panoptic")  # they read tokens as they are
 # The tensor that is as long as there are labels, and the file that names them.
 _HEADS = {
     "masked_data_modeling": ("image_head.bias", ""),
@@ -95,6 +97,36 @@ class LoadedRun:
     settings: Mapping[str, Any]
     parts: Mapping[str, LoadedRun] = field(default_factory=dict)
     is_part: bool = False
+
+
+def part_alone(part: LoadedRun) -> LoadedRun:
+    """A part of a joint run as the run of one task that it would be by itself, with an encoder of its own.
+
+    What it says stays the same. In a joint run answers and classes are read after the encoder's output norm,
+    where a run of one of them has none: the setting ``encoder_norm`` then says so.
+
+    Args:
+        part: One of ``LoadedRun.parts``; it stays as it is.
+    """
+    settings = dict(part.settings)
+    if part.kind in _OWN_NORM and isinstance(part.config, Beit3Config) and part.config.output_norm:
+        settings["encoder_norm"] = True
+    model = whole(part.model)
+    if part.kind in _ON_MAPS:
+        for module in model.modules():
+            if isinstance(module, Beit3Encoder):
+                module.norm, module.config = None, replace(module.config, output_norm=False)
+    return replace(part, model=model, settings=settings, is_part=False)
+
+
+def head_config(config: Beit3Config, settings: Mapping[str, Any]) -> Beit3Config:
+    """Sizes of the encoder below a head that normalises: without output norm unless ``encoder_norm`` is set.
+
+    Args:
+        config: Of the model.
+        settings: Of its task.
+    """
+    return replace(config, output_norm=config.output_norm and bool(settings.get("encoder_norm")))
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -288,11 +320,15 @@ def read_task(path: Path) -> dict[str, Any]:
     """Settings of a run's task.
 
     Raises:
-        CheckpointError: The file is damaged, or of something else.
+        CheckpointError: The file is missing, damaged, or of something else.
     """
     try:
         task = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["task"])
         return {"kind": task.pop("kind"), **task}
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path.parent} is no run folder: it has no {path.name}; train the recipe first"
+        ) from error
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise CheckpointError(
             f"{path}: damaged ({type(error).__name__}); expected the settings of a run and its task; "
@@ -365,13 +401,11 @@ def _build(kind: str, config: Beit3Config, task: Mapping[str, Any], num_labels: 
             return Beit3ForMaskedDataModeling(config, codebook_size=num_labels)
         case "vqa":
             alone = bool(task.get("picture_alone"))
-            return Beit3ForVqa(
-                replace(config, output_norm=False), num_answers=num_labels, picture_alone=alone
-            )
+            return Beit3ForVqa(head_config(config, task), num_answers=num_labels, picture_alone=alone)
         case "nlvr2":
             return Beit3ForNlvr2(config)
         case "image_classification":
-            return Beit3ForImageClassification(replace(config, output_norm=False), num_classes=num_labels)
+            return Beit3ForImageClassification(head_config(config, task), num_classes=num_labels)
         case "captioning":
             return Beit3ForCaptioning(config, picture_alone=bool(task.get("picture_alone")))
         case "semantic_segmentation":

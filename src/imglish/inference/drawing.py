@@ -50,6 +50,8 @@ def draw_classes(
         raise ValueError(f"a class map of {classes.shape} for a picture of {image.shape}; sizes must agree")
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must lie in [0, 1]; got {opacity}")
+    if not names:  # no segment was found
+        return Image.fromarray(image)
     colors = class_colors(names)
     known = (classes >= 0) & (classes < len(names))
     drawn, share = image.copy(), round(256 * opacity)

@@ -1,7 +1,7 @@
 """BEiT-3 and classifiers as files that run without imglish.
 
 A dual encoder becomes two files, one for each side; a captioner two, one that reads a picture and one that
-writes a word; a model that answers or classifies becomes one.
+writes a word; a model that answers, judges or classifies becomes one.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from imglish.inference.export_files import (
     run_file,
     write_program,
 )
+from imglish.models.beit3.classification_heads import Beit3ForNlvr2
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.heads import Beit3ForCaptioning, Beit3ForRetrieval, CaptionMemory
 from imglish.nn.attention import KeyValue
@@ -44,9 +45,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     "class_names": ("image", "text"),
     "captioning": ("start", "step"),
     "vqa": ("",),
+    "nlvr2": ("",),
     "image_classification": ("",),
 }
-_PROBABILITIES = {"vqa": "sigmoid", "image_classification": "softmax"}
+_PROBABILITIES = {"vqa": "sigmoid", "nlvr2": "softmax", "image_classification": "softmax"}
 _TEXT = ("token_ids", "padding")
 _FIRST_WORD = 4  # ids before it are no words
 
@@ -128,6 +130,23 @@ class TextTower(nn.Module):
     def forward(self, token_ids: Tensor, padding: Tensor) -> Tensor:
         """Encode texts."""
         return self.model.encode_texts(token_ids, padding)
+
+
+class Judge(nn.Module):
+    """Two pictures and a statement to logits; as `Beit3ForNlvr2`, whose doubled batch fixes its number."""
+
+    def __init__(self, model: Beit3ForNlvr2) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, left: Tensor, right: Tensor, token_ids: Tensor, padding: Tensor) -> Tensor:
+        """Judge statements; arguments and result as of `Beit3ForNlvr2.forward`."""
+        fused = []
+        for images in (left, right):
+            encoded = self.model.encoder(images, token_ids, padding=padding)
+            fused += [encoded.vision[:, 0], encoded.text[:, 0]]
+        logits: Tensor = self.model.head(torch.cat(fused, dim=-1))
+        return logits
 
 
 class CaptionStart(nn.Module):
@@ -289,6 +308,8 @@ def _parts(run: LoadedRun) -> dict[str, Part]:
             }
         case "vqa":
             return {"": _part(run, model, ("images", *_TEXT), ("logits",))}
+        case "nlvr2":
+            return {"": _part(run, Judge(model), ("left", "right", *_TEXT), ("logits",))}
         case _:
             return {"": _part(run, model, ("images",), ("logits",))}
 

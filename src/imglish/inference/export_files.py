@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 
 from imglish.data.transforms.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from imglish.errors import ConfigError
+from imglish.models.joint import lent_to, whole
 
 Format = Literal["onnx", "torch_export"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch_export": ".pt2"}
@@ -41,20 +42,11 @@ def in_float32(model: nn.Module) -> nn.Module:
     Args:
         model: Of a joint run a part, too, whose encoder is lent to it and not among its own modules.
     """
-    is_whole = not any(map(_lent, model.modules()))
-    if is_whole and all(w.device.type == "cpu" and w.dtype == torch.float32 for w in model.parameters()):
+    if any(map(lent_to, model.modules())):
+        return whole(model).cpu().float()
+    if all(w.device.type == "cpu" and w.dtype == torch.float32 for w in model.parameters()):
         return model
-    whole = copy.deepcopy(model)
-    for module in list(whole.modules()):
-        for name, other in _lent(module).items():
-            delattr(module, name)
-            module.add_module(name, other)
-    return whole.cpu().float()
-
-
-def _lent(module: nn.Module) -> dict[str, nn.Module]:
-    """Modules that a module uses without their being parts of it."""
-    return {name: value for name, value in vars(module).items() if isinstance(value, nn.Module)}
+    return copy.deepcopy(model).cpu().float()
 
 
 def record(

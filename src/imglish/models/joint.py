@@ -7,6 +7,7 @@ masks.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -51,6 +52,31 @@ class JointModel(nn.Module):
     def forward(self, part: str, *inputs: Any, **options: Any) -> Any:
         """What one of the parts makes of its inputs; arguments are those of the part."""
         return self.parts[part](*inputs, **options)
+
+
+def lent_to(module: nn.Module) -> dict[str, nn.Module]:
+    """Modules that a module uses without their being parts of it, by the names of its attributes."""
+    return {name: value for name, value in vars(module).items() if isinstance(value, nn.Module)}
+
+
+def whole(part: nn.Module) -> nn.Module:
+    """A copy of a part of a `JointModel` in which encoder and adapter are its own, as in a model of one task.
+
+    Args:
+        part: One of ``JointModel.parts``; it stays as it is.
+    """
+    copied = copy.deepcopy(part)
+    _own(copied)
+    return copied
+
+
+def _own(module: nn.Module) -> None:
+    """Make modules of what is lent to a module and to those within it."""
+    for name, other in lent_to(module).items():
+        delattr(module, name)
+        module.add_module(name, other)
+    for child in module.children():
+        _own(child)
 
 
 def _lend_encoder(part: nn.Module, encoder: Beit3Encoder, name: str) -> None:

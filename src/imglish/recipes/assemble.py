@@ -103,6 +103,10 @@ def train_recipe(config: RunConfig, out: Path, *, resume: bool = False, title: s
     folder = RunFolder(out)
     _check_folder(folder, config, resume)
     if folder.weights_path.is_file() and (scores := folder.scores()) is not None:
+        if folder.config_path.is_file() and folder.config().train.num_steps < config.train.num_steps:
+            log.warning(
+                "%s is finished, and more steps train it no further: begin a new run with --init %s", out, out
+            )
         return scores
     with join_ranks(config.train.device) as ranks:
         torch.manual_seed(config.train.seed)
@@ -147,7 +151,7 @@ def _train(
     task, settings = assembly.task.to(ranks.device), config.train
     model = task.model
     if config.init:
-        fresh = load_initial(model, config.init)
+        fresh = load_initial(model, config.init, config.task.kind)
         log.info("weights from %s; starting anew: %s", config.init, in_short(fresh))
     tree: Tree = "detection" if isinstance(config.task, DetectionTask) else "segmentation"
     exceptions, rates = _not_decayed(model), _rates(model, config.optimizer, tree)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from imglish.data.detection import is_trainable, read_picture_of
+from imglish.data.detection import check_outline, is_trainable, read_picture_of
 from imglish.data.formats.coco import read_instances
-from imglish.data.formats.instances import Instance, InstancesFile, InstancesRecord
+from imglish.data.formats.instances import Instance, InstancesFile, InstancesRecord, class_names
 from imglish.data.formats.panoptic import read_panoptic
-from imglish.data.formats.segmentation import RunLengths
 from imglish.data.formats.yolo import find_yolo, read_yolo, read_yolo_classes
 from imglish.data.pictures import read_segment_ids
 from imglish.errors import DataFormatError
@@ -30,6 +29,7 @@ class InstanceCheck:
         num_pictures: Pictures that can be used.
         num_objects: Their objects, crowds included.
         classes: All classes.
+        category_ids: Their ids in the file.
         objects: Objects of each class, by its name.
         pictures: Pictures that have the class, by its name.
         problems: A line for each picture, object or outline that can not be used.
@@ -40,6 +40,7 @@ class InstanceCheck:
     num_pictures: int
     num_objects: int
     classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
     objects: Counter[str]
     pictures: Counter[str]
     problems: tuple[str, ...]
@@ -81,7 +82,8 @@ def check_panoptic(
         progress: As in `check_coco`, and so are the errors.
     """
     file = read_panoptic(annotations, images, maps)
-    classes = tuple(category.name for category in file.categories)
+    classes = class_names(file.categories)
+    category_ids = tuple(category.category_id for category in file.categories)
     segments, pictures, unlisted, empty = Counter[str](), Counter[str](), 0, 0
     problems, num_pictures = list(file.problems), 0
     for number, record in enumerate(file.records, start=1):
@@ -104,6 +106,8 @@ def check_panoptic(
         notes.append(f"ids in maps that the json does not list, which count as unlabelled: {unlisted}")
     if empty:
         notes.append(f"segments without a pixel in their map, which are not trained on: {empty}")
+    if all(category.is_thing for category in file.categories):
+        notes.append("classes that are stuff, by an isthing of 0: none")
     if missing := [one for one in classes if one not in segments]:
         notes.append(f"classes that no segment has: {len(missing)} ({', '.join(missing[:5])})")
     return InstanceCheck(
@@ -111,6 +115,7 @@ def check_panoptic(
         num_pictures=num_pictures,
         num_objects=segments.total(),
         classes=classes,
+        category_ids=category_ids,
         objects=segments,
         pictures=pictures,
         problems=tuple(problems),
@@ -136,7 +141,8 @@ def _check(
     train: InstanceCheck | None,
     progress: Callable[[int, int], None],
 ) -> InstanceCheck:
-    classes = tuple(category.name for category in file.categories)
+    classes = class_names(file.categories)
+    category_ids = tuple(category.category_id for category in file.categories)
     objects, pictures, counted = Counter[str](), Counter[str](), Counter[str]()
     problems, num_pictures, most = list(file.problems), 0, 0
     for number, record in enumerate(file.records, start=1):
@@ -161,9 +167,9 @@ def _check(
     if missing := [one for one in classes if one not in objects]:
         notes.append(f"classes that no object has: {len(missing)} ({', '.join(missing[:5])})")
     if train is not None:
-        if train.classes != classes:
+        if (train.category_ids, train.classes) != (category_ids, classes):
             problems.append(
-                f"{name}: has other categories than {train.name}; expected the same, in their order"
+                f"{name}: has other categories than {train.name}; expected the same ids and names in both"
             )
         elif new := [one for one in objects if one not in train.objects]:
             notes.append(f"classes that no object of training has: {', '.join(new[:5])}")
@@ -172,6 +178,7 @@ def _check(
         num_pictures=num_pictures,
         num_objects=file.records.num_objects,
         classes=classes,
+        category_ids=category_ids,
         objects=objects,
         pictures=pictures,
         problems=tuple(problems),
@@ -186,11 +193,10 @@ def _damage(record: InstancesRecord) -> Iterator[str]:
     except DataFormatError as error:
         yield str(error)
     for instance in record.instances:
-        if isinstance(instance.segmentation, RunLengths):
-            try:
-                instance.segmentation.to_coco()
-            except DataFormatError as error:
-                yield f"{record.image.path}: object {instance.annotation_id}: {error}"
+        try:
+            check_outline(record, instance)
+        except DataFormatError as error:
+            yield str(error)
 
 
 def _remarks(record: InstancesRecord) -> Iterator[str]:
@@ -208,7 +214,7 @@ def _remarks(record: InstancesRecord) -> Iterator[str]:
         if instance.is_crowd:
             yield "crowds, which are neither found nor background"
         if instance.segmentation is None:
-            yield "objects without an outline, which no mask is trained on"
+            yield "objects without an outline, which no mask is trained on or scored with"
 
 
 def _reaches_out(instance: Instance, size: tuple[int, int]) -> bool:

@@ -87,6 +87,8 @@ def sparse_rcnn_demo(*, world: Path = Path("world"), num_steps: int = 1500) -> R
     """The same with Sparse R-CNN, which starts from boxes as large as the picture and so takes longer.
 
     Run:      imglish train sparse_rcnn_demo --data.root world
+    Needs:    2 CPU cores, seven minutes (0.54 s of a core a step).
+    Expect:   box AP 0.79, at IoU 0.5 0.88 (one run, 2026-11-22).
     """
     settings = SparseRcnnConfig(
         width=_WIDTH,

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from imglish.data.detection import Record, SemanticMaps, scored_on
 from imglish.data.formats.coco import read_categories, read_instances
-from imglish.data.formats.instances import Category, InstanceRecords, InstancesFile
+from imglish.data.formats.instances import Category, InstanceRecords, InstancesFile, class_names
 from imglish.data.formats.panoptic import PanopticFile, read_panoptic
 from imglish.data.formats.yolo import find_yolo, read_yolo, read_yolo_classes
 from imglish.errors import ConfigError, DataFormatError
@@ -36,18 +36,20 @@ class DetectionFiles:
         categories: In the order of their labels.
         records: All pictures; `imglish.data.detection.trained_on` chooses those to train on.
         problems: A line for each picture or object that is left out or mended.
+        source: The json, or the folder of label files.
         semantic: Class maps of the same pictures, where the data has them.
     """
 
     categories: tuple[Category, ...]
     records: InstanceRecords
     problems: tuple[str, ...]
+    source: Path
     semantic: SemanticMaps | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names in the order of their labels."""
-        return tuple(category.name for category in self.categories)
+        """Names in the order of their labels, see `class_names`."""
+        return class_names(self.categories)
 
     @property
     def has_masks(self) -> bool:
@@ -67,8 +69,8 @@ class DetectionFiles:
         if needs_objects and not self.records.num_objects:
             reason = f"; the first problem: {self.problems[0]}" if self.problems else ""
             raise DataFormatError(
-                f"{self.records[0].image.path.parent}: none of the {len(self.records)} pictures has an "
-                f"object that can be used; expected annotations{reason}"
+                f"{self.source}: none of the {len(self.records)} pictures has an object that can be used; "
+                f"expected annotations{reason}"
             )
         return self
 
@@ -105,7 +107,7 @@ def detection_files(
         case FolderData():
             files, name = world_split(data, split)
             found = read_instances(files.instances(name), files.images(name))
-            return _files(found, SemanticMaps(folder=files.masks(name), first=1))
+            return _files(found, files.instances(name), SemanticMaps(folder=files.masks(name), first=1))
         case CocoInstancesData():
             annotations, images = _coco_paths(data, split)
             path = data.root / annotations
@@ -113,14 +115,16 @@ def detection_files(
             if categories is not None:
                 _check_same(found.categories, categories, path)
             folder = data.root / data.semantic / images if data.semantic else None
-            return _files(found, SemanticMaps(folder=folder, first=data.semantic_first) if folder else None)
+            maps = SemanticMaps(folder=folder, first=data.semantic_first) if folder else None
+            return _files(found, path, maps)
         case YoloData():
             if split == "test":
                 raise ConfigError(
                     "data.kind yolo has no test split; give --split validation, or predict pictures by "
                     "imglish predict"
                 )
-            return _files(read_yolo(find_yolo(data.root, split), read_yolo_classes(data.root)), None)
+            folders = find_yolo(data.root, split)
+            return _files(read_yolo(folders, read_yolo_classes(data.root)), folders.labels, None)
         case _:
             raise ConfigError(
                 f"data.kind {data.kind} has no boxes of objects; expected folder, coco_instances or yolo"
@@ -224,7 +228,11 @@ def _said(category: Category, with_kind: bool) -> str:
     return f"category {category.category_id} {category.name!r}{kind}"
 
 
-def _files(found: InstancesFile, semantic: SemanticMaps | None) -> DetectionFiles:
+def _files(found: InstancesFile, source: Path, semantic: SemanticMaps | None) -> DetectionFiles:
     return DetectionFiles(
-        categories=found.categories, records=found.records, problems=found.problems, semantic=semantic
+        categories=found.categories,
+        records=found.records,
+        problems=found.problems,
+        source=source,
+        semantic=semantic,
     )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import yaml
 from torch import Tensor, nn
 
+from imglish.config.core import from_yaml
 from imglish.errors import CheckpointError
 from imglish.hub.download import fetch
 from imglish.hub.huggingface import fetch_repository, repository_of
 from imglish.hub.load import read_weights
 from imglish.hub.manifest import find
 from imglish.hub.manifest_beit3 import TEXT_TOKENIZER
+from imglish.hub.run import read_task
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.encoder import Beit3Encoder
 from imglish.models.beit3.weights import resize_positions
@@ -22,9 +26,11 @@ from imglish.text.tokenizer import TextTokenizer
 
 _HELD = "backbone.backbone."
 _POSITIONS = "encoder.vision_embedding.positions.weight"
+# Tasks that have the head of another one.
+_SAME_HEAD = {"contrastive": "retrieval", "class_names": "retrieval"}
 
 
-def load_initial(model: nn.Module, name: str) -> list[str]:
+def load_initial(model: nn.Module, name: str, kind: str = "") -> list[str]:
     """Let a model start from weights; returns the names of the parameters that start anew.
 
     What holds our ViT does so by `load_vit`, what holds one of timm by `load_timm`, and what holds a BEiT-3
@@ -32,19 +38,21 @@ def load_initial(model: nn.Module, name: str) -> list[str]:
     """
     if find_vit(model) is not None:
         return load_vit(model, name)
-    return load_encoder(model, name) if find_timm(model) is None else load_timm(model, name)
+    return load_encoder(model, name, kind) if find_timm(model) is None else load_timm(model, name)
 
 
-def load_encoder(model: nn.Module, name: str) -> list[str]:
+def load_encoder(model: nn.Module, name: str, kind: str = "") -> list[str]:
     """Take over every weight of the encoder, and of all else of the same name and shape.
 
     Position tables are resampled where the pictures have another size. From a segmenter's run its adapter,
-    neck and heads come along.
+    neck and heads come along, from a joint run its adapter and the head of the same task.
 
     Args:
         model: A BEiT-3 with any head.
-        name: ``world``, the folder of a run, the name of official weights, a file of them, or the id of a
-            repository of the Hugging Face Hub.
+        name: ``world`` or ``world_encoder`` (the encoder in the package, without its heads), the folder of a
+            run, the name of official weights, a file of them, or the id of a repository of the Hugging Face
+            Hub.
+        kind: Of the task that the model is for; empty takes no head from a joint run.
 
     Returns:
         Names of the parameters that start anew, such as a new head.
@@ -55,7 +63,7 @@ def load_encoder(model: nn.Module, name: str) -> list[str]:
     prefix, encoder = find_encoder(model)
     weights = {
         prefix + key.removeprefix("encoder.") if key.startswith("encoder.") else key: tensor
-        for key, tensor in _read(name, encoder.config).items()
+        for key, tensor in _read(name, encoder.config, kind).items()
     }
     own = model.state_dict()
     for key, tensor in encoder.state_dict().items():
@@ -102,7 +110,7 @@ def find_encoder(model: nn.Module) -> tuple[str, Beit3Encoder]:
     raise CheckpointError(f"a {type(model).__name__} has no BEiT-3 encoder that weights could be loaded into")
 
 
-def _read(name: str, config: Beit3Config) -> Mapping[str, Tensor]:
+def _read(name: str, config: Beit3Config, kind: str) -> Mapping[str, Tensor]:
     """Weights under our names for pictures of the size of ``config``."""
     if find(name) is not None or Path(name).is_file() or repository_of(name) is not None:
         return read_weights(name, config.image_size).state
@@ -112,7 +120,25 @@ def _read(name: str, config: Beit3Config) -> Mapping[str, Tensor]:
         key.removeprefix(_HELD) if key.startswith(f"{_HELD}encoder.") else key: tensor
         for key, tensor in folder.weights().items()
     }
-    trained = getattr(folder.config().task, "model", None)
-    if isinstance(trained, Beit3Config) and trained.grid_size != config.grid_size and _POSITIONS in weights:
-        weights[_POSITIONS] = resize_positions(weights[_POSITIONS], trained.grid_size, config.grid_size)
-    return weights
+    task = read_task(folder.config_path)
+    if isinstance(task.get("model"), Mapping) and _POSITIONS in weights:
+        trained = from_yaml(Beit3Config, yaml.safe_dump(dict(task["model"])), str(folder.config_path))
+        if trained.grid_size != config.grid_size:
+            weights[_POSITIONS] = resize_positions(weights[_POSITIONS], trained.grid_size, config.grid_size)
+    return weights if kind in ("", "joint") or task["kind"] != "joint" else _alone(weights, task, kind)
+
+
+def _alone(weights: Mapping[str, Tensor], task: Mapping[str, Any], kind: str) -> dict[str, Tensor]:
+    """Weights of a joint run under the names that they have in a model of one task: the heads of that one."""
+    wanted = _SAME_HEAD.get(kind, kind)
+    names = {"encoder.": "encoder.", "adapter.": "backbone."} | {
+        f"parts.{part}.": ""
+        for part, settings in task.items()
+        if isinstance(settings, Mapping) and settings.get("kind") == wanted
+    }
+    return {
+        ours + key.removeprefix(theirs): tensor
+        for key, tensor in weights.items()
+        for theirs, ours in names.items()
+        if key.startswith(theirs)
+    }

@@ -27,7 +27,7 @@ from imglish.text.tokenizer import TextTokenizer
 from imglish.train.checkpoint import load_weights, save_weights
 
 log = logging.getLogger(__name__)
-EMBEDDED = "world"
+EMBEDDED, EMBEDDED_ENCODER = "world", "world_encoder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +166,13 @@ def find_run(name: str, part: str = "") -> RunFolder:
     """The folder of a run: a path, or ``world`` for what ships in the package.
 
     Args:
-        name: Path or ``world``.
+        name: Path, ``world``, or ``world_encoder`` where the part is ``encoder``.
         part: Sub-folder of the embedded weights: ``encoder`` or ``visual_tokenizer``.
 
     Raises:
         CheckpointError: There is no such folder.
     """
-    if name == EMBEDDED:
+    if name == EMBEDDED or (name == EMBEDDED_ENCODER and part == "encoder"):
         return RunFolder(Path(str(resources.files("imglish.hub") / "world" / part)))
     if not name or not Path(name).is_dir():
         close = f"; did you mean {EMBEDDED!r}?" if get_close_matches(name, [EMBEDDED]) else ""

@@ -156,6 +156,8 @@ def _advice(name: str) -> str:
     if RunFolder(Path(name)).weights_path.is_file():
         return f"the weights of that run are {RunFolder(Path(name)).weights_path}"
     close = get_close_matches(name, list_models(), n=1)
+    if close == [name]:
+        return f"that ships in the package as a run; imglish convert {name} FOLDER --to pretrained writes it"
     return f"did you mean {close[0]!r}?" if close else "imglish.list_models() names the official ones"
 
 

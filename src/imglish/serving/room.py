@@ -43,7 +43,7 @@ class Room:
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():  # it came at the very moment it was given up
                     self._give_back(amount)
-                else:
+                elif (amount, turn) in self._waiting:  # else `_admit` has passed it over already
                     self._waiting.remove((amount, turn))
                     self._admit()
                 raise

@@ -61,13 +61,13 @@ class InstanceSegmentationTask(Task):
 
         The cross entropy of classes is a mean of each rank's own, as in the official code.
         """
-        matched = sum(min(int((~one.crowd).sum()), self.num_queries) for one in batch.targets)
+        matched = num_matched([self._masks_of(one) for one in batch.targets], self.num_queries)
         return {"class": 1, "mask": matched, "dice": matched}
 
     def training_step(self, batch: DetectionBatch) -> StepOutput:
         """The terms of every layer's prediction, added up."""
         predictions = self.model(batch.images)
-        targets = [_masks_of(one) for one in batch.targets]
+        targets = [self._masks_of(one) for one in batch.targets]
         draw = self.points(batch.images.device)
         classes, masks, dice = all_layers_terms(predictions, targets, self.loss, draw)
         loss = classes + (masks + dice) / max(1, num_matched(targets, self.num_queries))
@@ -98,10 +98,18 @@ class InstanceSegmentationTask(Task):
         for number, found, truth in rows:
             self.metrics.update(number, found.objects, truth, found.masks)
 
+    def _masks_of(self, objects: Instances) -> MaskTargets:
+        """The masks that are to be found: crowds are none, nor is stuff without a pixel.
 
-def _masks_of(objects: Instances) -> MaskTargets:
-    """The masks of single objects; crowds are none."""
-    single = objects.take(~objects.crowd)
-    if single.masks is None:
-        raise ValueError("the pictures have objects without masks, which Mask2Former learns from")
-    return MaskTargets(single.labels, single.masks)
+        A thing that a crop has left no pixel of is one: the official code takes stuff from the pixels of the
+        class map, but things by their boxes.
+
+        Raises:
+            ValueError: There are objects without masks.
+        """
+        if objects.masks is None:
+            raise ValueError("the pictures have objects without masks, which Mask2Former learns from")
+        things = torch.tensor(self.is_thing, device=objects.labels.device)[objects.labels]
+        single = objects.take(~objects.crowd & (things | objects.masks.flatten(1).any(dim=1)))
+        assert single.masks is not None
+        return MaskTargets(single.labels, single.masks)

@@ -161,6 +161,14 @@ def test_pictures_are_found_by_the_end_of_their_names(write_json: WriteJson, pic
     assert record.image.path == pictures / "more/c.jpg"
 
 
+def test_names_of_pictures_may_have_the_backslashes_of_windows(write_json: WriteJson, pictures: Path) -> None:
+    document = copy.deepcopy(INSTANCES)
+    for image in document["images"]:
+        image["file_name"] = "C:\\data\\" + image["file_name"]
+    found = read_instances(write_json("x.json", document), pictures).strict()
+    assert list(found.records) == list(read_instances(write_json("y.json", INSTANCES), pictures).records)
+
+
 def test_records_are_a_sequence_and_cross_processes(write_json: WriteJson, pictures: Path) -> None:
     records = read_instances(write_json("x.json", INSTANCES), pictures).records
     again = pickle.loads(pickle.dumps(records))
@@ -217,7 +225,8 @@ def test_a_wrong_instances_file_is_refused_with_the_place(
     damage(document)
     with pytest.raises(DataFormatError, match=words) as caught:
         read_instances(write_json("x.json", document), pictures).strict()
-    assert "expected COCO instances json" in str(caught.value) and "\n" not in str(caught.value)
+    advice = "check the folder of the pictures" if "picture 'z" in words else "expected COCO instances json"
+    assert advice in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_wrong_captions_files_are_refused(write_json: WriteJson, pictures: Path) -> None:

@@ -105,3 +105,37 @@ def test_bad_segments_and_pictures_are_left_out_and_told(
     ]
     assert "annotations[3] repeats image id 1" in file.problems[3]
     assert list(pickle.loads(pickle.dumps(file.records))) == list(file.records[:])
+
+
+def test_pictures_without_things_and_tiny_ones_are_not_trained_on(
+    write_json: WriteJson, pictures: Path, maps: Path
+) -> None:
+    """As mmdetection: 40 pixels with sky alone, 40 with a dog, 31 with a dog, 32 with both."""
+    sides, classes = (40, 40, 31, 32), ((7,), (3,), (3,), (7, 3))
+    for number in range(4):
+        (pictures / f"{number}.jpg").write_bytes(b"x")
+        (maps / f"{number}.png").write_bytes(b"x")
+    segment = PANOPTIC["annotations"][0]["segments_info"][0]  # type: ignore[index]  # any json
+    document = {
+        "images": [
+            {"id": 10 - number, "file_name": f"{number}.jpg", "height": 50, "width": side}
+            for number, side in enumerate(sides)
+        ],
+        "categories": PANOPTIC["categories"],
+        "annotations": [
+            {
+                "image_id": 10 - number,
+                "file_name": f"{number}.png",
+                "segments_info": [{**segment, "id": 5 + key, "category_id": key} for key in found],
+            }
+            for number, found in enumerate(classes)
+        ],
+    }
+    records = read_panoptic(write_json("x.json", document), pictures, maps).strict().records
+
+    def chosen(**rules: Any) -> list[str]:
+        return [record.map_path.name for record in records.trained_on(**rules)]
+
+    assert chosen(things=[0]) == ["1.png", "3.png"]
+    assert chosen(things=[0], least_side=1) == ["1.png", "2.png", "3.png"]
+    assert chosen(things=[]) == ["0.png", "1.png", "3.png"]

@@ -59,11 +59,36 @@ def test_a_wrong_line_is_left_out_and_told(root: Path, line: str, words: str) ->
 
 def test_lone_labels_and_damaged_pictures_are_told(root: Path) -> None:
     label(root, "0 0.5 0.5 0.1 0.1", stem="gone")
+    for name in ("images/train/._a.png", "labels/train/._a.txt"):  # as a Mac leaves them
+        (root / name).write_bytes(b"\0\5\x16\7")
     (root / "images/train/b.png").write_bytes(b"no picture")
     file = read_yolo(find_yolo(root, "train"), ("cat",))
     assert len(file.records) == 1
     assert "b.png: does not open" in file.problems[0]
     assert "gone.txt: has no picture gone" in file.problems[1]
+
+
+def test_a_damaged_picture_is_told_once_and_missing_labels_by_their_folder(root: Path) -> None:
+    label(root, "0 0.5 0.5 0.1 0.1")
+    label(root, "0 0.5 0.5 0.1 0.1", stem="b")
+    (root / "images/train/b.png").write_bytes(b"no picture")
+    (problem,) = read_yolo(find_yolo(root, "train"), ("cat",)).problems
+    assert "b.png: does not open" in problem
+    (root / "labels").rename(root / "texts")
+    with pytest.raises(DataFormatError, match=r"labels/train: no such folder; expected a text file for each"):
+        read_yolo(find_yolo(root, "train"), ("cat",))
+
+
+def test_files_are_read_as_windows_writes_them(root: Path) -> None:
+    (root / "labels/train/a.txt").write_bytes(b"\xef\xbb\xbf1 0.5 0.5 0.25 0.5\r\n0 0.5 0.5 0.1 0.1\r\n\r\n")
+    (root / "classes.txt").write_bytes("\ufeffStraße\r\n車\r\n".encode())
+    file = read_yolo(find_yolo(root, "train"), read_yolo_classes(root)).strict()
+    assert [category.name for category in file.categories] == ["Straße", "車"]
+    assert [instance.label for instance in file.records[0].instances] == [1, 0]
+    for damaged in ("Straße\n車".encode("utf-16"), "Straße".encode("latin-1")):
+        (root / "classes.txt").write_bytes(damaged)
+        with pytest.raises(DataFormatError, match=r"classes\.txt: is no UTF-8 text"):
+            read_yolo_classes(root)
 
 
 def test_a_picture_on_its_side_is_held_upright(root: Path) -> None:
@@ -84,6 +109,9 @@ def test_both_layouts_and_both_lists_of_classes_are_found(root: Path, tmp_path: 
     assert read_yolo_classes(root) == ("cat", "dog")
     (root / "data.yaml").write_text("names: [cat, dog, cow]\n")
     assert read_yolo_classes(root) == ("cat", "dog", "cow")
+    (root / "data.yaml").write_text("names: [yes, no]\n")
+    with pytest.raises(DataFormatError, match=r"data\.yaml: has the name True, which is no text in YAML"):
+        read_yolo_classes(root)
     for text in ("names: 3", "names: {1: cat}", "[", "just words"):
         (root / "data.yaml").write_text(text)
         with pytest.raises(DataFormatError, match=r"data\.yaml"):

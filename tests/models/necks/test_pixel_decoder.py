@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from imglish.models.necks.pixel_decoder import PixelDecoder
+from imglish.nn.conv_norm import ConvNorm
 from imglish.structures.pyramid import FeaturePyramid
 
 
@@ -34,6 +35,23 @@ def test_all_levels_but_the_finest_see_each_other() -> None:
     moved_features, moved = module(FeaturePyramid({**given.maps, 4: given[4].flip(2)}))
     assert all(torch.equal(moved[s], levels[s]) for s in levels.strides)
     assert (moved_features - features).abs().max() > 1e-2
+
+
+def test_the_convolutions_of_the_finest_level_start_by_what_they_read() -> None:
+    """mmdetection: Caffe2's start there, of ``sqrt(3 / read)`` at most, and Xavier's on the other levels."""
+    torch.manual_seed(0)
+    module = PixelDecoder((64,) * 4, width=16, num_layers=1, num_heads=4, num_groups=4)
+    level = module.inputs[0]
+    assert isinstance(level, ConvNorm)
+    read, made = 64, 16
+    for conv, bound in (
+        (module.lateral.conv, (3 / read) ** 0.5),
+        (module.output.conv, (3 / (9 * made)) ** 0.5),
+        (module.mask_features, (3 / made) ** 0.5),
+        (level.conv, (6 / (read + made)) ** 0.5),
+    ):
+        largest = float(conv.weight.detach().abs().max())
+        assert 0.95 * bound < largest <= bound
 
 
 def test_pictures_of_a_batch_do_not_mix() -> None:

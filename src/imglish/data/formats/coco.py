@@ -34,6 +34,7 @@ from imglish.errors import DataFormatError
 _INSTANCES = "COCO instances json (images, annotations, categories)"
 _CAPTIONS = "COCO captions json (images, annotations)"
 _LISTS = ("images", "annotations", "categories")
+_MISSING = "check the folder of the pictures, get this one, or remove it from the file"
 _LEAST_NUMBERS = 6  # of a polygon: three points
 
 
@@ -111,7 +112,7 @@ class AnnotationReader(ABC):
             category_id=entry.integer("category_id"),
             box_xyxy=box,
             area=entry.number("area") if "area" in entry else (box[2] - box[0]) * (box[3] - box[1]),
-            is_crowd="iscrowd" in entry and entry.integer("iscrowd") == 1,
+            is_crowd="iscrowd" in entry and entry.flag("iscrowd"),
             segmentation=outline,
         )
         self._places[0].append(index)
@@ -168,7 +169,7 @@ class AnnotationReader(ABC):
         found = _find_tail(self._folder, name)
         if found is None:
             self._missing.add(key)
-            entry.fail(f"names picture {name!r}, which {self._folder.root} does not have")
+            entry.fail(f"names picture {name!r}, which {self._folder.root} does not have", _MISSING)
         self._columns.add_image(key, found, size)
 
 
@@ -210,7 +211,7 @@ def read_images(file: Entry, folder: PictureFolder) -> dict[int, CocoImage]:
         key, name = entry.integer("id"), entry.text("file_name")
         path = folder.find(name)
         if path is None:
-            entry.fail(f"names picture {name!r}, which {folder.root} does not have")
+            entry.fail(f"names picture {name!r}, which {folder.root} does not have", _MISSING)
         if key in images:
             entry.fail(f"repeats image id {key}")
         images[key] = CocoImage(key, path, _size(entry))
@@ -240,7 +241,7 @@ def _add_category(categories: dict[int, Category], entry: Entry) -> None:
     key = entry.integer("id")
     if key in categories:
         entry.fail(f"repeats category id {key}")
-    is_thing = entry.integer("isthing") == 1 if "isthing" in entry else True
+    is_thing = entry.flag("isthing") if "isthing" in entry else True
     categories[key] = Category(key, entry.text("name"), is_thing)
 
 
@@ -260,14 +261,22 @@ def _size(entry: Entry) -> tuple[int, int]:
 
 
 def _find_tail(folder: PictureFolder, name: str) -> str | None:
-    """The name of a picture in a folder: ``name`` or, where that is not there, the longest end of it."""
-    parts = name.split("/")
-    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    """The name of a picture in a folder: ``name`` or, where that is not there, the longest end of it.
+
+    A backslash may part folders as well as be a character of a name, by the system that wrote the file.
+    """
+    spellings = (name.split("/"), name.replace("\\", "/").split("/"))
+    tails = ("/".join(parts[start:]) for parts in spellings for start in range(len(parts)))
     return next((tail for tail in tails if tail and folder.find(tail) is not None), None)
 
 
 def _box_of(entry: Entry, outline: RunLengths | Polygons | None) -> Box:
     """The box of an annotation, or else of its outline."""
+    if "segments_info" in entry and "bbox" not in entry:
+        entry.fail(
+            "has segments",
+            "of a panoptic json the check wants the folder of --maps, and training data.kind coco_panoptic",
+        )
     if outline is not None and ("bbox" not in entry or entry.raw("bbox") in (None, [])):
         return outline.box_xyxy()
     return read_box(entry)

@@ -8,6 +8,7 @@ picture is asked for.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,15 @@ class Category:
     category_id: int
     name: str
     is_thing: bool
+
+
+def class_names(categories: Sequence[Category]) -> tuple[str, ...]:
+    """Names of categories, each of its own: where several are called alike, their ids follow."""
+    uses = Counter(category.name for category in categories)
+    return tuple(
+        category.name if uses[category.name] == 1 else f"{category.name} ({category.category_id})"
+        for category in categories
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +290,11 @@ class InstanceRecords(Sequence[InstancesRecord]):
     def counts(self) -> NDArray[np.int64]:
         """Objects of each picture, crowds included: (len(self),)."""
         return np.diff(self._starts)
+
+    def have_any(self, labels: Sequence[int]) -> NDArray[np.bool_]:
+        """Whether each picture has an object of one of these classes: (len(self),)."""
+        so_far = np.concatenate([[0], np.isin(self._labels, labels).cumsum()])
+        return so_far[self._starts[1:]] > so_far[self._starts[:-1]]
 
     def sizes(self) -> NDArray[np.int64]:
         """(height, width) of each picture in pixels: (len(self), 2)."""

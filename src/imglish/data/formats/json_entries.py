@@ -18,10 +18,14 @@ class _Source(NamedTuple):
     path: Path
     layout: str
 
-    def message(self, place: str, problem: str) -> str:
+    def message(self, place: str, problem: str, remedy: str = "") -> str:
+        if remedy:
+            return f"{self.path}: {place} {problem}: {remedy}"
+        element = "mend or remove it, or get the file again"
+        whole = "check that this is the file you mean, or get it again"
         return (
             f"{self.path}: {place} {problem}; expected {self.layout}: "
-            "check that this is the file you mean, or get it again"
+            f"{element if place.endswith(']') else whole}"
         )
 
 
@@ -42,9 +46,14 @@ class Entry:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
-    def fail(self, problem: str) -> NoReturn:
-        """Raise a DataFormatError; ``problem`` continues a sentence that begins with this object's place."""
-        raise DataFormatError(self._source.message(self._place(), problem))
+    def fail(self, problem: str, remedy: str = "") -> NoReturn:
+        """Raise a DataFormatError.
+
+        Args:
+            problem: Continues a sentence that begins with this object's place.
+            remedy: What to do about it, where it is not the layout of the file that is wrong.
+        """
+        raise DataFormatError(self._source.message(self._place(), problem, remedy))
 
     def text(self, key: str) -> str:
         """The string at ``key``."""
@@ -56,11 +65,20 @@ class Entry:
         return value
 
     def integer(self, key: str) -> int:
-        """The whole number at ``key``."""
+        """The whole number of 64 bits at ``key``, which tables may have written with a point: 5.0."""
         value = self._get(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if type(value) is not int:  # a json true would pass isinstance
             self._wrong(key, value, "a whole number")
+        if not -(1 << 63) <= value < 1 << 63:
+            self._wrong(key, value, "a whole number of 64 bits")
         return value
+
+    def flag(self, key: str) -> bool:
+        """Whether 1 or true, rather than 0 or false, is at ``key``."""
+        value = self._get(key)
+        return value if isinstance(value, bool) else self.integer(key) == 1
 
     def number(self, key: str) -> float:
         """The finite number at ``key``."""

@@ -7,7 +7,7 @@ In ADE20K's masks 0 is unlabelled and class c has the value c + 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +57,12 @@ def read_mask_folder(images: Path, masks: Path, suffix: str = "") -> tuple[MaskR
 
 def match_masks(images: Path, masks: Path, suffix: str = "") -> MatchedMasks:
     """As `read_mask_folder`, but a picture or a mask that is alone is told and left out."""
-    found = [path for path in list_pictures(masks) if path.suffix.lower() in MASK_SUFFIXES]
-    if suffix:
-        found = [path for path in found if path.stem.endswith(suffix)]
-    return match_files(_by_stem(list_pictures(images)), _by_stem(found, suffix), images, masks, suffix)
+    found = [path for path in list_pictures(masks) if path.stem.endswith(suffix)]
+    lossless = [path for path in found if path.suffix.lower() in MASK_SUFFIXES]
+    lossy = {path.stem.removesuffix(suffix) for path in found} if len(lossless) < len(found) else set[str]()
+    return match_files(
+        _by_stem(list_pictures(images)), _by_stem(lossless, suffix), images, masks, suffix, lossy=lossy
+    )
 
 
 def match_files(
@@ -70,6 +72,7 @@ def match_files(
     masks_root: Path,
     suffix: str = "",
     ending: str = ".png",
+    lossy: Collection[str] = (),
 ) -> MatchedMasks:
     """Match files by their keys.
 
@@ -80,6 +83,7 @@ def match_files(
         masks_root: Where the masks are.
         suffix: What a mask's name has after the key.
         ending: Of the masks' files, for messages.
+        lossy: Keys of which there is a file of a kind that changes values, for messages.
 
     Raises:
         DataFormatError: There is no picture at all.
@@ -89,7 +93,8 @@ def match_files(
             f"{images_root}: has no pictures in it; expected one for each mask: check the path"
         )
     problems = [
-        f"{path}: has no mask; expected {masks_root / key}{suffix}{ending}: get it, or remove the picture"
+        f"{path}: has no mask; expected {masks_root / key}{suffix}{ending}"
+        f"{', not JPEG or WebP, which change values' if key in lossy else ''}: get it, or remove the picture"
         for key, path in pictures.items()
         if key not in masks
     ]

@@ -23,6 +23,7 @@ from imglish.data.formats.json_entries import Entry, JsonStream
 from imglish.data.formats.picture_folder import PictureFolder
 from imglish.errors import DataFormatError
 
+_MISSING = "check the folder of the maps, get this one, or remove it from the file"
 _LAYOUT = "COCO panoptic json (images, annotations with segments_info, categories)"
 
 
@@ -75,6 +76,20 @@ class PanopticRecords(Sequence[PanopticRecord]):
     def sizes(self) -> NDArray[np.int64]:
         """(height, width) of each picture in pixels: (len(self), 2)."""
         return self._records.sizes()[self._rows]
+
+    def trained_on(self, things: Sequence[int], *, least_side: int = 32) -> PanopticRecords:
+        """The pictures that the official loader trains on.
+
+        Args:
+            things: Labels of things; pictures without any of them are left out, unless there are none.
+            least_side: Pictures with a shorter side of fewer pixels are left out.
+        """
+        chosen = self.sizes().min(1) >= least_side
+        if things:
+            chosen &= self._records.have_any(things)[self._rows]
+        ids = self._records.image_ids()[self._rows].tolist()
+        names = {key: name for key, name, kept in zip(ids, self._names, chosen, strict=True) if kept}
+        return PanopticRecords(self._records, self._maps, names)
 
     @overload
     def __getitem__(self, index: int) -> PanopticRecord: ...
@@ -145,7 +160,7 @@ class _PanopticReader(AnnotationReader):
         """Read the segments of a picture."""
         image_id, name = entry.integer("image_id"), entry.text("file_name")
         if self._maps.find(name) is None:
-            entry.fail(f"names map {name!r}, which {self._maps.root} does not have")
+            entry.fail(f"names map {name!r}, which {self._maps.root} does not have", _MISSING)
         if image_id in self.names:
             entry.fail(f"repeats image id {image_id}")
         segments = [(segment, read_box(segment)) for segment in entry.entries("segments_info")]

@@ -38,7 +38,7 @@ class PictureFolder:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """Pictures directly in a folder, sorted by name.
+    """Pictures directly in a folder, sorted by name; hidden files, as ``._a.jpg`` of a Mac, are none.
 
     Raises:
         DataFormatError: There is no such folder.
@@ -46,4 +46,4 @@ def list_pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataFormatError(f"{folder}: no such folder; expected a folder of pictures: check the path")
     names = [name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES]
-    return [folder / name for name in sorted(names)]
+    return [folder / name for name in sorted(names) if not name.startswith(".")]

@@ -33,6 +33,10 @@ class RunLengths:
         inside = np.arange(len(runs)) % 2 == 1
         return np.repeat(inside, runs).reshape(width, height).T
 
+    def check(self) -> None:
+        """Raise as `to_mask`, without making the mask."""
+        self._runs()
+
     def _runs(self) -> NDArray[np.int64]:
         """The lengths, which cover the picture."""
         height, width = self.size

@@ -64,7 +64,12 @@ def read_yolo_classes(root: Path) -> tuple[str, ...]:
     """
     text = root / "classes.txt"
     if text.is_file():
-        names = [line.strip() for line in text.read_text(encoding="utf-8", errors="replace").splitlines()]
+        try:
+            names = [line.strip() for line in text.read_text(encoding="utf-8-sig").splitlines()]
+        except UnicodeDecodeError:
+            raise DataFormatError(
+                f"{text}: is no UTF-8 text; expected the names of classes: save it so"
+            ) from None
         while names and not names[-1]:
             names.pop()
         if not names or "" in names:
@@ -73,8 +78,8 @@ def read_yolo_classes(root: Path) -> tuple[str, ...]:
     found = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
     if len(found) != 1:
         raise DataFormatError(
-            f"{root}: has no classes.txt; expected one with the name of a class in each line, or a .yaml "
-            "file with names"
+            f"{root}: has no classes.txt, and {len(found)} .yaml files; expected one with the name of a "
+            "class in each line, or a single .yaml file with names"
         )
     return _yaml_names(found[0])
 
@@ -87,25 +92,29 @@ def read_yolo(folders: YoloFolders, classes: Sequence[str]) -> InstancesFile:
         classes: Names in the order of the numbers in the files.
 
     Raises:
-        DataFormatError: There are no pictures.
+        DataFormatError: There are no pictures, or no folder of labels.
     """
+    if not folders.labels.is_dir():
+        raise DataFormatError(
+            f"{folders.labels}: no such folder; expected a text file for each picture of {folders.images} "
+            "with objects: check the path"
+        )
     columns, problems, number = InstanceColumns(), list[str](), 0
     stems = set[str]()
-    for path in list_pictures(folders.images):
+    for image_id, path in enumerate(list_pictures(folders.images)):
+        stems.add(path.stem)
         try:
             size = _size(path)
         except DataFormatError as error:
             problems.append(str(error))
             continue
-        image_id = len(stems)
-        stems.add(path.stem)
         columns.add_image(image_id, path.name, size)
         label_path = folders.labels / f"{path.stem}.txt"
         if not label_path.is_file():
             continue
         seen = set[str]()
         for line_number, line in enumerate(
-            label_path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1
+            label_path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1
         ):
             if not line.strip():
                 continue
@@ -131,7 +140,7 @@ def read_yolo(folders: YoloFolders, classes: Sequence[str]) -> InstancesFile:
     problems += [
         f"{path}: has no picture {path.stem} in {folders.images}: get it, or remove the labels"
         for path in sorted(folders.labels.glob("*.txt"))
-        if path.stem not in stems and path.name != "classes.txt"
+        if path.stem not in stems and path.name != "classes.txt" and not path.name.startswith(".")
     ]
     built = columns.build(folders.images, {label: label for label in range(len(classes))}, unique_ids=False)
     if not len(built.records):
@@ -179,7 +188,7 @@ def _size(path: Path) -> tuple[int, int]:
 def _yaml_names(path: Path) -> tuple[str, ...]:
     """``names`` of a YOLO settings file: a list, or a mapping from numbers."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise DataFormatError(f"{path}: is no YAML ({first}); expected one with names of classes") from None
@@ -188,4 +197,9 @@ def _yaml_names(path: Path) -> tuple[str, ...]:
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataFormatError(f"{path}: has no names; expected a list of the names of the classes")
+    if strange := [name for name in names if not isinstance(name, (str, int)) or isinstance(name, bool)]:
+        raise DataFormatError(
+            f"{path}: has the name {strange[0]!r}, which is no text in YAML; expected the name of a class: "
+            "put it in quotes"
+        )
     return tuple(map(str, names))

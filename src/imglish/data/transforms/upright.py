@@ -52,6 +52,10 @@ def open_image(
         raise
     except FileNotFoundError:
         raise DataFormatError(f"{name}: no such file; expected a picture: check the path") from None
+    except IsADirectoryError:
+        raise DataFormatError(
+            f"{name}: does not decode (Is a directory); expected a picture: name the pictures in it"
+        ) from None
     except UnidentifiedImageError:
         raise DataFormatError(
             f"{name}: is no picture that can be decoded; expected PNG, JPEG or the like: get it again"

@@ -68,6 +68,8 @@ class RpnConfig:
         rule: Which anchors are foreground in training, which background.
         sampling: Which are trained on.
         border: Anchors that reach so far beyond the picture or farther are not trained on; None lets all.
+        on_padding: True trains on the anchors of all cells of a batch, as where every picture is padded to
+            the same square; False leaves out those beyond the picture's sides, rounded up to multiples of 32.
         training: Proposals of pictures to train on.
         testing: Of others.
         nms: Suppression among the proposals of a level.
@@ -80,6 +82,7 @@ class RpnConfig:
     )
     sampling: BoxSampling = field(default_factory=lambda: BoxSampling(number=256, foreground_share=0.5))
     border: float | None = None
+    on_padding: bool = False
     training: ProposalConfig = field(default_factory=lambda: ProposalConfig(before_nms=2000, kept=1000))
     testing: ProposalConfig = field(default_factory=lambda: ProposalConfig(before_nms=1000, kept=1000))
     nms: NmsSettings = field(default_factory=lambda: NmsSettings(max_overlap=0.7))
@@ -248,10 +251,13 @@ def cascade_mask_rcnn() -> TwoStageConfig:
 
 
 def mask_rcnn_upgraded() -> TwoStageConfig:
-    """Mask R-CNN of the official "upgraded" configs over MAE: batch norms and more convolutions."""
+    """Mask R-CNN of the official "upgraded" configs over MAE: batch norms and more convolutions.
+
+    Its pictures are padded to one square (large-scale jitter), on all of which proposals are trained.
+    """
     return TwoStageConfig(
         neck=NeckConfig(norm="batch"),
-        rpn=RpnConfig(num_convs=2),
+        rpn=RpnConfig(num_convs=2, on_padding=True),
         box_head=BoxHeadConfig(num_convs=4, num_linears=1, norm="batch"),
         mask_head=MaskHeadConfig(norm="batch"),
     )

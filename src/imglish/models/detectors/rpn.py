@@ -149,7 +149,9 @@ class RegionProposals(nn.Module):
         """True for anchors of all levels (N,) that a picture of that size is trained on."""
         padded = tuple(side + -side % _SIZE_DIVISOR for side in size)
         on_picture = [
-            cells_on_picture(grid, stride, (padded[0], padded[1]), len(self.config.anchors), a.device)
+            torch.ones(len(a), dtype=torch.bool, device=a.device)
+            if self.config.on_padding
+            else cells_on_picture(grid, stride, (padded[0], padded[1]), len(self.config.anchors), a.device)
             for grid, stride, a in zip(outputs.grids, outputs.strides, outputs.anchors, strict=True)
         ]
         usable = torch.cat(on_picture)

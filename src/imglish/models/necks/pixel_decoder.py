@@ -133,9 +133,11 @@ class PixelDecoder(nn.Module):
                     nn.init.xavier_normal_(parameter)
             assert isinstance(layer, PixelDecoderLayer)
             layer.attention.init_weights()
-        convs = [part.conv for part in (*self.inputs, self.lateral, self.output)]
-        for conv in (*convs, self.mask_features):
-            assert isinstance(conv, nn.Conv2d)
-            nn.init.xavier_uniform_(conv.weight)
+        for level in self.inputs:
+            assert isinstance(level, ConvNorm) and level.conv.bias is not None
+            nn.init.xavier_uniform_(level.conv.weight)
+            nn.init.zeros_(level.conv.bias)
+        for conv in (self.lateral.conv, self.output.conv, self.mask_features):
+            nn.init.kaiming_uniform_(conv.weight, a=1)  # Caffe2's start: by the inputs alone
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)

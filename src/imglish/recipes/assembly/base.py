@@ -192,6 +192,33 @@ def nothing_told(split: str, untold: str) -> str:
     return f"the {split} split has {untold}: there is nothing to score; --predictions FILE writes predictions"
 
 
+def write_names(path: Path, names: Sequence[str], what: str, *, known: bool) -> None:
+    """Write names into a file of a run's folder; where they are known already, compare them.
+
+    Args:
+        path: The file.
+        names: Of the data, in the order of their ids.
+        what: What they are, such as "classes".
+        known: True where the run is finished: its file then is what its weights mean, and is left alone.
+
+    Raises:
+        DataFormatError: The run has learned other names.
+    """
+    if known and path.is_file():
+        learned = path.read_text(encoding="utf-8").splitlines()
+        if learned != list(names):
+            raise DataFormatError(
+                f"{path}: the run has learned {len(learned)} {what} ({_begin(learned)}), the data to score "
+                f"has {len(names)} ({_begin(names)}); expected the same, in the order of their ids"
+            )
+        return
+    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def _begin(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
 def first(records: Sequence[R], count: int) -> Sequence[R]:
     """The first ``count`` records; all where it is 0."""
     return records[:count] if count else records

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from imglish.data.detection import DetectionDataset, collate_detection, scored_on, trained_on
-from imglish.errors import ConfigError, DataFormatError
+from imglish.data.formats.instances import class_names
+from imglish.errors import ConfigError
 from imglish.losses.mask_set import MaskSetLoss
 from imglish.metrics.coco_ap import CocoAp, Compared
 from imglish.metrics.panoptic_quality import PanopticQuality
@@ -21,7 +22,15 @@ from imglish.models.detectors.two_stage import TwoStageDetector
 from imglish.models.segmenters.config import Mask2FormerConfig
 from imglish.models.segmenters.mask2former import Mask2Former
 from imglish.models.segmenters.on_backbone import segmenter_on
-from imglish.recipes.assembly.base import Assembly, Shares, Splits, first, nothing_told, training_plan
+from imglish.recipes.assembly.base import (
+    Assembly,
+    Shares,
+    Splits,
+    first,
+    nothing_told,
+    training_plan,
+    write_names,
+)
 from imglish.recipes.config import RunConfig
 from imglish.recipes.detection_config import DetectionTask
 from imglish.recipes.detection_records import detection_files, panoptic_file, segmented_pictures
@@ -32,6 +41,7 @@ from imglish.tasks.one_stage_detection import OneStageDetectionTask
 from imglish.tasks.sparse_detection import SparseDetectionTask
 from imglish.tasks.two_stage_detection import TwoStageDetectionTask
 
+log = logging.getLogger(__name__)
 _Task = TwoStageDetectionTask | OneStageDetectionTask | SparseDetectionTask | InstanceSegmentationTask
 
 
@@ -46,10 +56,10 @@ def assemble_detection(
     """
     assemble = _segments if settings.panoptic else _objects
     task, training, scoring, classes, untold = assemble(config, settings, splits)
-    _write_names(folder.classes_path, classes, "classes", known=not splits.train)
+    write_names(folder.classes_path, classes, "classes", known=not splits.train)
     if isinstance(task, InstanceSegmentationTask) and settings.panoptic:
         things = [name for name, is_thing in zip(classes, task.is_thing, strict=True) if is_thing]
-        _write_names(folder.things_path, things, "things", known=not splits.train)
+        write_names(folder.things_path, things, "things", known=not splits.train)
     plan = None
     if training is not None:
         plan = training_plan(training, collate_detection, config, shares, training.groups())
@@ -61,23 +71,6 @@ def assemble_detection(
         evaluation_batch_size=1,  # views of several pictures have several sizes
         unscored=nothing_told(splits.scored, untold) if untold else "",
     )
-
-
-def _write_names(path: Path, names: Sequence[str], what: str, *, known: bool) -> None:
-    """Write names into a file of a run's folder; where they are ``known`` already, compare them."""
-    if known and path.is_file():
-        learned = path.read_text(encoding="utf-8").splitlines()
-        if learned != list(names):
-            raise DataFormatError(
-                f"{path}: the run has learned {len(learned)} {what} ({_begin(learned)}), the data to score "
-                f"has {len(names)} ({_begin(names)}); expected the same, in the order of their ids"
-            )
-        return
-    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-
-
-def _begin(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 class _Joined(NamedTuple):
@@ -118,6 +111,12 @@ def _objects(config: RunConfig, settings: DetectionTask, splits: Splits) -> _Joi
         scoring=settings.pictures.views(),
         masks=masks and scored.has_masks,
     )
+    if masks and not scored.has_masks and scored.records.num_objects:
+        log.warning(
+            "masks are not scored: %d of the %d objects to score have no outline (see imglish data check)",
+            scored.records.num_objects - scored.records.num_outlines,
+            scored.records.num_objects,
+        )
     compared: Sequence[Compared] = ("box", "mask") if masks and scored.has_masks else ("box",)
     task = _task(settings, CocoAp(classes, compared), [True] * len(classes))
     untold = "" if scored.records.num_objects else f"{len(scored.records)} pictures without objects"
@@ -128,11 +127,14 @@ def _segments(config: RunConfig, settings: DetectionTask, splits: Splits) -> _Jo
     """Segments of things and stuff."""
     train = panoptic_file(config.data, "train") if splits.train else None
     scored = segmented_pictures(config.data, splits.scored, None if train is None else train.categories)
-    classes = tuple(category.name for category in scored.categories)
+    classes = class_names(scored.categories)
     things = [category.is_thing for category in scored.categories]
     training = None
     if train is not None:
-        training = DetectionDataset(records=train.records, transform=settings.pictures.training())
+        thing_labels = [label for label, is_thing in enumerate(things) if is_thing]
+        training = DetectionDataset(
+            records=train.records.trained_on(thing_labels), transform=settings.pictures.training()
+        )
     scoring = DetectionDataset(
         records=first(scored.records, config.data.num_validation), scoring=settings.pictures.views()
     )

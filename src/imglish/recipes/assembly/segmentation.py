@@ -21,7 +21,7 @@ from imglish.models.segmenters.build import Segmenter
 from imglish.models.segmenters.config import Mask2FormerConfig
 from imglish.models.segmenters.on_backbone import segmenter_on
 from imglish.models.segmenters.semantic import SemanticSegmenter
-from imglish.recipes.assembly.base import Assembly, Shares, Splits, first, training_plan
+from imglish.recipes.assembly.base import Assembly, Shares, Splits, first, training_plan, write_names
 from imglish.recipes.config import RunConfig, SegmentationTask
 from imglish.recipes.data_config import FolderData, SegmentationSetData
 from imglish.recipes.run_folder import RunFolder
@@ -41,7 +41,7 @@ def assemble_segmentation(
 
     Raises:
         ConfigError: Model, adapter and head do not go together.
-        DataFormatError: A file is missing or damaged.
+        DataFormatError: A file is missing or damaged, or a finished run has learned other classes.
     """
     train = None
     # The classes of a published set are known; those of an own folder are told by its training masks.
@@ -49,7 +49,7 @@ def assemble_segmentation(
         train = segmentation_files(config.data, "train").strict()
     scored = segmentation_files(config.data, "validation", None if train is None else train.labels).strict()
     labels = scored.labels if train is None else train.labels
-    folder.classes_path.write_text("\n".join(labels.classes) + "\n", encoding="utf-8")
+    write_names(folder.classes_path, labels.classes, "classes", known=not splits.train)
     task = _task(config, settings, labels.classes)
     plan = None
     if train is not None and splits.train:
