@@ -19,8 +19,7 @@ import yaml
 from imglish.cli.main import main
 from imglish.data.world.scene import WorldConfig
 from imglish.data.world.writer import write_world
-from imglish.recipes.demo import DemoOptions
-from imglish.recipes.demo_lanes import (
+from imglish.recipes.demo.lanes import (
     LaneError,
     LegState,
     _raise_failure,
@@ -31,7 +30,8 @@ from imglish.recipes.demo_lanes import (
     plan_steps,
     run_lanes,
 )
-from imglish.recipes.demo_legs import demo_lanes
+from imglish.recipes.demo.legs import demo_lanes
+from imglish.recipes.demo.run import DemoOptions
 
 
 def test_the_first_legs_share_of_the_time_becomes_steps(tmp_path: Path) -> None:

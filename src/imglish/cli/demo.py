@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from imglish.recipes.demo import DemoOptions, run_demo
+from imglish.recipes.demo.run import DemoOptions, run_demo
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ from imglish.errors import ImglishError
 from imglish.recipes.assemble import assemble, train_recipe
 from imglish.recipes.assembly.base import Shares
 from imglish.recipes.config import RunConfig
-from imglish.recipes.demo_legs import Leg, demo_lanes
+from imglish.recipes.demo.legs import Leg, demo_lanes
 from imglish.recipes.run_folder import RunFolder
 from imglish.train.distributed import join_ranks
 

@@ -22,10 +22,10 @@ from imglish.evaluation.results import (
     MaskedAccuracy,
     Stage,
 )
-from imglish.recipes.demo_gallery import make_gallery
-from imglish.recipes.demo_lanes import leg_state
-from imglish.recipes.demo_legs import Leg
-from imglish.recipes.demo_scores import scores_of, task_results
+from imglish.recipes.demo.gallery import make_gallery
+from imglish.recipes.demo.lanes import leg_state
+from imglish.recipes.demo.legs import Leg
+from imglish.recipes.demo.scores import scores_of, task_results
 from imglish.recipes.run_folder import RunFolder
 from imglish.train.logging import read_log
 from imglish.train.precision import resolve_precision

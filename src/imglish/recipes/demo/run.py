@@ -28,9 +28,9 @@ from rich.progress import (
 from imglish.data.world.scene import WorldConfig
 from imglish.data.world.writer import write_world
 from imglish.errors import ConfigError
-from imglish.recipes import demo_results
-from imglish.recipes.demo_lanes import leg_state, run_lanes
-from imglish.recipes.demo_legs import Leg, demo_lanes
+from imglish.recipes.demo import results
+from imglish.recipes.demo.lanes import leg_state, run_lanes
+from imglish.recipes.demo.legs import Leg, demo_lanes
 from imglish.train.logging import read_log
 
 _QUICK_MINUTES = 2.0
@@ -107,7 +107,7 @@ def run_demo(options: DemoOptions) -> Path:
     with _bars(out, legs, console, clock) as watch:
         run_lanes(out, options.seconds - clock.seconds - _REPORT_SECONDS, options.seed, watch)
     console.print("writing the report")
-    demo_results.write(out, legs, asdict(options), lambda: clock.seconds)
+    results.write(out, legs, asdict(options), lambda: clock.seconds)
     clock.save()
     console.print(f"report: {report}  (numbers: {out / 'results.json'})")
     return report

@@ -1,0 +1,1 @@
+"""The demo: the whole method on drawn pictures, and tasks from the weights in the package."""
