@@ -162,6 +162,7 @@ def _run_lane(
     """A lane's process: its legs, one after the other."""
     # Ctrl-C reaches every process of a terminal; the first of them asks the lanes by the other signal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _interrupt)  # training heeds it by itself: it saves and leaves
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     # The demo's own bars stand on the terminal.
