@@ -191,7 +191,7 @@ def test_stuff_that_a_crop_left_no_pixel_of_is_nothing_to_find_but_a_thing_is() 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "steps", "wanted"),
-    # The second class of Mask2Former is stuff here, which is no object: at best it finds half of what there is.
+    # The second class of Mask2Former is stuff here, which is no object: it finds half of what there is.
     [("atss", 150, 0.7), ("gfl", 150, 0.7), ("two_stage", 200, 0.6), ("mask2former", 250, 0.45)],
 )
 def test_two_pictures_are_learned_by_heart(kind: str, steps: int, wanted: float) -> None:
