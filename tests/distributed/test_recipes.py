@@ -21,6 +21,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 SHARDED = ("--train.strategy", "fsdp2", "--train.activation-checkpointing", "--train.save-in-background")
 
 
+@pytest.mark.slow
 def test_a_sharded_run_ends_in_whole_weights_that_one_process_scores_alike(tmp_path: Path) -> None:
     write_world(WorldConfig(), tmp_path / "world", num_train=4, num_validation=3)
     out = tmp_path / "run"
