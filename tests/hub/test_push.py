@@ -78,3 +78,18 @@ def test_without_a_network_it_is_one_line(hub: Hub, tmp_path: Path, monkeypatch:
     point_to(nowhere, monkeypatch)
     message = refusal(lambda: push_to_hub(run, "org/name"))
     assert message.startswith("org/name: not uploaded (") and "check the network, HF_ENDPOINT" in message
+
+
+@pytest.mark.parametrize("part", ["", "vqa"])
+def test_a_joint_model_goes_whole_or_as_one_of_its_parts(part: str, hub: Hub) -> None:
+    world = load_model("world")
+    run = world.parts[part] if part else world
+    push_to_hub(run, "org/name")
+    back = load_model("org/name")
+    assert back.kind == (part or "joint") and back.labels == run.labels
+    assert {name: one.labels for name, one in back.parts.items()} == {
+        name: one.labels for name, one in run.parts.items()
+    }
+    weights, expected = back.model.state_dict(), run.model.state_dict()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert any("encoder.blocks" in name for name in weights)

@@ -14,18 +14,12 @@ from imglish.hub.load import load_model
 from imglish.hub.run import LoadedRun
 from imglish.inference.export_beit3 import export_parts
 from imglish.models.beit3.classification_heads import Beit3ForNlvr2
-from imglish.models.beit3.config import Beit3Config
+from tests.inference.test_export_beit3 import CONFIG, SIDE, TOLERANCE
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of the exporter about its own parts
-SIDE = 16
-CONFIG = Beit3Config(
-    image_size=(SIDE, SIDE), patch_size=8, vocab_size=48, max_text_tokens=12, width=16, depth=1, num_heads=2,
-    feed_forward_width=16, num_fusion_layers=1, init="scaled",
-)  # fmt: skip
-TOLERANCE = 1e-4  # of the largest number, as promised; float32 with other orders of sums
 
 
 def run_onnx(path: Path, **inputs: torch.Tensor) -> torch.Tensor:

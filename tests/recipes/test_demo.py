@@ -96,6 +96,18 @@ def test_lanes_are_stopped_and_one_that_was_killed_is_a_line() -> None:
         _raise_failure([sleeping], failures)
 
 
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        (DemoOptions(), "imglish demo"),
+        (DemoOptions(minutes=30, seed=3), "imglish demo --minutes 30 --seed 3"),
+        (DemoOptions(quick=True, minutes=30), "imglish demo --quick"),
+    ],
+)
+def test_the_report_says_what_makes_it_again(options: DemoOptions, command: str) -> None:
+    assert options.command == command
+
+
 def test_another_length_is_another_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "options.json").write_text(json.dumps({"seconds": 120.0, "seed": 0}))
     assert main(["demo", "--out", str(tmp_path)]) == 1

@@ -20,7 +20,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from imglish.evaluation.machine import this_machine
 from imglish.evaluation.results import Machine
-from imglish.recipes.run_folder import EMBEDDED, find_run
+from imglish.hub.load import EMBEDDED
+from imglish.recipes.run_folder import find_run
 from imglish.train.precision import resolve_precision
 
 

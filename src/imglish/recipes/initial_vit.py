@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from imglish.errors import CheckpointError
-from imglish.hub.load import read_raw, read_weights
+from imglish.hub.load import EMBEDDED, read_raw, read_weights
 from imglish.hub.manifest import find
 from imglish.hub.timm_weights import PREFIX as TIMM, timm_model, timm_weights
 from imglish.hub.weights import Weights
@@ -26,7 +26,7 @@ from imglish.models.vit_adapter.timm_weights import from_timm
 from imglish.models.vqkd.model import Vqkd
 from imglish.recipes.config import SegmentationTask
 from imglish.recipes.detection_config import DetectionTask
-from imglish.recipes.run_folder import EMBEDDED, RunFolder
+from imglish.recipes.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from imglish.errors import ConfigError
+from imglish.hub.load import EMBEDDED
 from imglish.hub.manifest import find
 from imglish.models.beit3.config import Beit3Config
 from imglish.models.beit3.cost import encoder_cost, num_tokens
@@ -31,7 +32,7 @@ from imglish.recipes.config import (
     TaskConfig,
     VisualTokenizerTask,
 )
-from imglish.recipes.run_folder import EMBEDDED, RunFolder, find_run
+from imglish.recipes.run_folder import RunFolder, find_run
 
 StreamName = Literal["images", "texts", "pairs"]
 PlannedTask = (

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from imglish.config.core import from_yaml, to_yaml
 from imglish.errors import CheckpointError, ConfigError
+from imglish.hub.load import EMBEDDED, EMBEDDED_ENCODER
 from imglish.hub.packed_weights import unpack_weights
 from imglish.recipes.config import RunConfig
 from imglish.text.tokenizer import TextTokenizer
 from imglish.train.checkpoint import load_weights, save_weights
 
 log = logging.getLogger(__name__)
-EMBEDDED, EMBEDDED_ENCODER = "world", "world_encoder"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def ids(files: SegmentationFiles, number: int = 0) -> list[int]:
     record = files.records[number]
     with Image.open(record.path) as image:
         size = (image.height, image.width)
-    return read_labels(record, files.labels, size)[0].tolist()  # type: ignore[no-any-return]
+    found: list[int] = read_labels(record, files.labels, size)[0].tolist()
+    return found
 
 
 def test_ade20k_has_its_first_class_at_one(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,7 +119,7 @@ def test_wrong_files_are_refused(
     write_json: WriteJson,
     coco: Path,
     which: str,
-    damage: Callable[[dict], object],  # type: ignore[type-arg]
+    damage: Callable[[dict[str, Any]], object],
     words: str,
 ) -> None:
     documents = {"q": copy.deepcopy(QUESTIONS), "a": copy.deepcopy(ANNOTATIONS)}

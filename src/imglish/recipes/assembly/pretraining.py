@@ -31,7 +31,7 @@ from imglish.data.stored_tokens import StoredTokens, TokenDescription
 from imglish.data.transforms.color_jitter import ColorJitter, JitteredCrop
 from imglish.data.transforms.image import ImageTransform
 from imglish.errors import ConfigError
-from imglish.hub.load import read_weights
+from imglish.hub.load import EMBEDDED, read_weights
 from imglish.hub.manifest import find
 from imglish.hub.weights import fill
 from imglish.metrics.retrieval import RetrievalRecall
@@ -50,7 +50,7 @@ from imglish.recipes.config import (
     VisualTokenizerTask,
 )
 from imglish.recipes.initial import load_encoder
-from imglish.recipes.run_folder import EMBEDDED, RunFolder, find_run
+from imglish.recipes.run_folder import RunFolder, find_run
 from imglish.structures.batches import ImageBatch, ImageTextBatch, MaskedBatch
 from imglish.tasks.masked_data_modeling import MaskedDataModelingTask as MaskedTask
 from imglish.tasks.retrieval import RetrievalTask

@@ -201,7 +201,7 @@ def _run_leg(out: Path, legs: Sequence[Leg], seconds: float, seed: int) -> None:
         _save(out, leg, state)
     elif (out / leg.name / "checkpoints").exists():
         state = replace(state, resumed=True)
-    # What the last start took is kept even where this one is killed.
+    # The time counts also where it is stopped.
     try:
         train_recipe(_seeded(leg.config(state.steps), seed), out / leg.name, resume=True, title=leg.title)
         state = replace(state, done=True)

@@ -38,13 +38,17 @@ _STREAMS = {
 }
 
 
-def write(out: Path, legs: Sequence[Leg], options: Mapping[str, Any], spent: Callable[[], float]) -> Path:
+def write(
+    out: Path, legs: Sequence[Leg], *, command: str, minutes: float, seed: int, spent: Callable[[], float]
+) -> Path:
     """Collect everything and write the report.
 
     Args:
         out: The demo's folder; all ``legs`` are done there.
         legs: The runs, in the order of the report.
-        options: The demo's, by name.
+        command: What makes this demo again.
+        minutes: That it was given.
+        seed: Of the World and of every run.
         spent: Seconds that the demo took until it is asked.
 
     Returns:
@@ -54,12 +58,12 @@ def write(out: Path, legs: Sequence[Leg], options: Mapping[str, Any], spent: Cal
     device = torch.device("cpu")
     tasks, gallery = task_results(out, files), make_gallery(out, files)
     results = DemoResults(
-        command=_command(options),
+        command=command,
         date=datetime.date.today().isoformat(),
         commit=_commit(),
-        seed=int(options["seed"]),
+        seed=seed,
         settings={
-            "minutes": f"{2 if options['quick'] else options['minutes']:g}",
+            "minutes": f"{minutes:g}",
             "training scenes": str(files.counts["train"]),
             "validation scenes": str(files.counts["validation"]),
             "picture size": str(files.config.picture_size),
@@ -133,17 +137,6 @@ def _masked(scores: Mapping[str, float]) -> tuple[MaskedAccuracy, ...]:
         )
         for stream, title in _STREAMS.items()
     )
-
-
-def _command(options: Mapping[str, Any]) -> str:
-    words = ["imglish demo"]
-    if options["quick"]:
-        words.append("--quick")
-    elif options["minutes"] != 8.0:
-        words.append(f"--minutes {options['minutes']:g}")
-    if options["seed"]:
-        words.append(f"--seed {options['seed']}")
-    return " ".join(words)
 
 
 def _commit() -> str:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -33,7 +33,7 @@ from imglish.recipes.demo.lanes import leg_state, run_lanes
 from imglish.recipes.demo.legs import Leg, demo_lanes
 from imglish.train.logging import read_log
 
-_QUICK_MINUTES = 2.0
+_MINUTES, _QUICK_MINUTES = 8.0, 2.0
 _REPORT_SECONDS = 30  # to write the report; and starting Python took some before the clock ran
 
 
@@ -49,7 +49,7 @@ class DemoOptions:
     """
 
     out: Path = Path("runs/demo")
-    minutes: float = 8.0
+    minutes: float = _MINUTES
     quick: bool = False
     seed: int = 0
 
@@ -61,6 +61,18 @@ class DemoOptions:
     def seconds(self) -> float:
         """Time for the whole demo."""
         return 60 * (_QUICK_MINUTES if self.quick else self.minutes)
+
+    @property
+    def command(self) -> str:
+        """What makes this demo again, in the default folder."""
+        words = ["imglish demo"]
+        if self.quick:
+            words.append("--quick")
+        elif self.minutes != _MINUTES:
+            words.append(f"--minutes {self.minutes:g}")
+        if self.seed:
+            words.append(f"--seed {self.seed}")
+        return " ".join(words)
 
 
 class _Clock:
@@ -107,7 +119,14 @@ def run_demo(options: DemoOptions) -> Path:
     with _bars(out, legs, console, clock) as watch:
         run_lanes(out, options.seconds - clock.seconds - _REPORT_SECONDS, options.seed, watch)
     console.print("writing the report")
-    results.write(out, legs, asdict(options), lambda: clock.seconds)
+    results.write(
+        out,
+        legs,
+        command=options.command,
+        minutes=options.seconds / 60,
+        seed=options.seed,
+        spent=lambda: clock.seconds,
+    )
     clock.save()
     console.print(f"report: {report}  (numbers: {out / 'results.json'})")
     return report
@@ -131,8 +150,7 @@ def _bars(out: Path, legs: Sequence[Leg], console: Console, clock: _Clock) -> It
     def watch() -> None:
         clock.save()
         for leg in legs:
-            state = leg_state(out, leg.name)
-            if leg.name in finished or not state.steps:
+            if leg.name in finished or not (state := leg_state(out, leg.name)).steps:
                 continue
             if leg.name not in shown:
                 shown[leg.name] = bars.add_task(leg.title, total=state.steps, doing="")
